@@ -816,31 +816,17 @@ static void close_set(mde_context *c, expert_set *set)
     for (i = 0; i < DOMAINS; i++) mde_safetensors_free(c, set->files[i]);
 }
 
-/* 0, and nothing open, where one is not there. */
-static int open_set(const lab *x, const char *ending, int mark, expert_set *set)
-{
-    char name[64];
-    int i;
-    memset(set, 0, sizeof *set);
-    for (i = 0; i < DOMAINS; i++) {
-        snprintf(name, sizeof name, "expert-%s%s", text_names[i], ending);
-        set->files[i] = read_expert(x->context, x, name, mark);
-        if (set->files[i]) continue;
-        close_set(x->context, set);
-        return 0;
-    }
-    return 1;
-}
+#define MODELS (-1) /* in place of a mark */
 
-/* The same for the models of experts or branches. */
-static int open_models(const lab *x, const char *kind, expert_set *set)
+/* Experts, or branches, read at a mark, or their models; 0, and nothing open, where one is not there. */
+static int open_set(const lab *x, const char *kind, const char *ending, int mark, expert_set *set)
 {
     char name[64];
     int i;
     memset(set, 0, sizeof *set);
     for (i = 0; i < DOMAINS; i++) {
-        snprintf(name, sizeof name, "%s-%s", kind, text_names[i]);
-        set->files[i] = read_model(x->context, x, name);
+        snprintf(name, sizeof name, "%s-%s%s", kind, text_names[i], ending);
+        set->files[i] = mark == MODELS ? read_model(x->context, x, name) : read_expert(x->context, x, name, mark);
         if (set->files[i]) continue;
         close_set(x->context, set);
         return 0;
@@ -974,7 +960,7 @@ static void predict_kind(lab *x, int kind, mde_text *rows)
     double *weights = NULL, *losses = NULL;
     for (i = 0; i < x->study.count; i++) missing += lacks(&x->study.runs[i], kind);
     for (i = 0; i < sets && missing; i++) {
-        if (open_set(x, endings[kind], sets > 1 ? i : MARKS - 1, &set[i])) continue;
+        if (open_set(x, "expert", endings[kind], sets > 1 ? i : MARKS - 1, &set[i])) continue;
         while (i-- > 0) close_set(c, &set[i]);
         return;
     }
@@ -1038,7 +1024,7 @@ static void predict_merged(lab *x, int kind)
     for (i = 0; i < x->study.count && runs && models; i++) {
         if (lacks(&x->study.runs[i], kind)) runs[n++] = &x->study.runs[i];
     }
-    if (n > 0 && !open_models(x, kind == MERGED ? "expert" : "branch", &set)) n = 0;
+    if (n > 0 && !open_set(x, kind == MERGED ? "expert" : "branch", "", MODELS, &set)) n = 0;
     for (i = 0; i < x->jobs && n > 0; i++) {
         models[i] = create_model(x->workers[i].context, x->workers[i].corpus, &sizes[0], 1);
     }
@@ -1203,7 +1189,7 @@ static int plan_choices(lab *x)
         for (j = 0; j < TARGETS; j++) losses[n * TARGETS + j] = r->values[j];
         n++;
     }
-    if (m == METHODS || program_failed(c) || !open_set(x, "", MARKS - 1, &set)) {
+    if (m == METHODS || program_failed(c) || !open_set(x, "expert", "", MARKS - 1, &set)) {
         mde_release(c, weights);
         mde_release(c, losses);
         mde_text_free(rows);

@@ -770,6 +770,26 @@ static void joint_matrix(const mde__joint *s, int count, const int *kept, const 
     }
 }
 
+static mde_fit_desc joint_form(mde_kernel kernel, int rank, int restarts)
+{
+    mde_fit_desc desc;
+    memset(&desc, 0, sizeof desc);
+    desc.model = MDE_MULTITASK_GP;
+    desc.kernel = kernel;
+    desc.rank = rank;
+    desc.restarts = restarts;
+    return desc;
+}
+
+/* What a fitted process saw: runs x, standardised, and their targets less the means that it takes as known. */
+static void joint_data(const mde_regressor *r, int rows, const double *x, double *z, const double *y, double *s)
+{
+    int i;
+    for (i = 0; i < rows * r->d; i++) z[i] = (x[i] - r->shift[i % r->d]) / r->scale[i % r->d];
+    standardise(r->n, r->m, y, s);
+    for (i = 0; i < r->n * r->m; i++) s[i] -= ((const mde__joint *)r->state)->own[i % r->m].mean;
+}
+
 static void joint_likelihood_and_predictions_equal_the_dense_ones(void)
 {
     enum { N = 14, D = 2, M = 3, NM = N * M, NEW = 5 };
@@ -779,14 +799,9 @@ static void joint_likelihood_and_predictions_equal_the_dense_ones(void)
         double likelihood;
         int kept[NM], i, j, l, t, q, p;
         mde_context *c = mde_context_create(NULL);
-        mde_fit_desc desc;
+        mde_fit_desc desc = joint_form(form == 2 ? MDE_MATERN52 : MDE_MATERN32, form == 1 ? 1 : 0, form == 0 ? 2 : 1);
         mde_regressor *r;
         const mde__joint *joint;
-        memset(&desc, 0, sizeof desc);
-        desc.model = MDE_MULTITASK_GP;
-        desc.restarts = form == 0 ? 2 : 1;
-        desc.rank = form == 1 ? 1 : 0;
-        desc.kernel = form == 2 ? MDE_MATERN52 : MDE_MATERN32;
         make_data(51, N, D, M, 0.2, x, y);
         if (form == 1) y[4 * M + 1] += 5;
         fill_normal(52, NEW * D, x + N * D);
@@ -795,12 +810,10 @@ static void joint_likelihood_and_predictions_equal_the_dense_ones(void)
         joint = (const mde__joint *)r->state;
         CHECK(joint->rank == (form == 1 ? 1 : 2));
         CHECK(form != 1 || joint->own[1].tail[4] > 2);
-        for (i = 0; i < N + NEW; i++) for (q = 0; q < D; q++) z[i * D + q] = (x[i * D + q] - r->shift[q]) / r->scale[q];
+        joint_data(r, N + NEW, x, z, y, s);
         for (q = 0; q < D; q++) {
             CLOSE(mde_regressor_length_scale(r, 1, q), exp(joint->theta[D + 2 + q]), 1e-12);
         }
-        standardise(N, M, y, s);
-        for (i = 0; i < NM; i++) s[i] -= joint->own[i % M].mean;
         for (i = 0; i < NM; i++) kept[i] = i;
         joint_matrix(joint, NM, kept, z, k);
         memcpy(right, s, sizeof s);
@@ -838,20 +851,15 @@ static void joint_left_out_equals_refitting_with_the_same_covariance(void)
     int form, i, q, l;
     for (form = 0; form < 2; form++) {
         mde_context *c = mde_context_create(NULL);
-        mde_fit_desc desc;
+        mde_fit_desc desc = joint_form(MDE_MATERN32, 0, 1);
         mde_regressor *r;
         const mde__joint *joint;
-        memset(&desc, 0, sizeof desc);
-        desc.model = MDE_MULTITASK_GP;
-        desc.restarts = 1;
         make_data(53, N, D, M, 0.2, x, y);
         if (form) repeat_rows(D, x);
         r = mde_regressor_fit(c, N, D, M, x, y, &desc);
         CHECK(r && mde_regressor_left_out(r, left) == MDE_OK);
         joint = (const mde__joint *)r->state;
-        for (i = 0; i < N * D; i++) z[i] = (x[i] - r->shift[i % D]) / r->scale[i % D];
-        standardise(N, M, y, s);
-        for (i = 0; i < NM; i++) s[i] -= joint->own[i % M].mean;
+        joint_data(r, N, x, z, y, s);
         for (q = 0; q < N; q++) {
             int kept[NM], count = 0;
             for (i = 0; i < NM; i++) if (!equal_rows(D, x, i / M, q)) kept[count++] = i;
@@ -877,13 +885,9 @@ static void joint_likelihood_gradient_equals_finite_differences(void)
         enum { N = 20, D = 3, M = 4 };
         double x[N * D], y[N * M], theta[40], gradient[40], unused[40];
         mde_context *c = mde_context_create(NULL);
-        mde_fit_desc desc;
+        mde_fit_desc desc = joint_form((mde_kernel)kernel, 0, 1);
         mde_regressor *r;
         mde__joint *q;
-        memset(&desc, 0, sizeof desc);
-        desc.model = MDE_MULTITASK_GP;
-        desc.kernel = (mde_kernel)kernel;
-        desc.restarts = 1;
         make_data(71, N, D, M, 0.2, x, y);
         r = mde_regressor_fit(c, N, D, M, x, y, &desc);
         CHECK(r != NULL);
