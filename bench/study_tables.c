@@ -1069,86 +1069,6 @@ static void page_question_7(page *g)
 
 /* ---- Pictures ---- */
 
-static void draw_curves(page *g)
-{
-    static const char *const shown[6] = {
-        "log weights, ridge", "log weights + own MDE, ridge", "log weights, GP", "log weights + own MDE, GP", "stack",
-        "MDE, no fit"
-    };
-    plot_series series[6];
-    plot_desc plot;
-    double x[6][COUNTS], y[6][COUNTS], low[6][COUNTS], high[6][COUNTS];
-    mde_text *svg = mde_text_create(g->context);
-    int i, k;
-    memset(series, 0, sizeof series);
-    memset(&plot, 0, sizeof plot);
-    for (i = 0; i < 6; i++) {
-        int n = 0, at = find_predictor(shown[i]);
-        for (k = 0; k < COUNTS; k++) {
-            const score *s = &g->scores[at][k];
-            if (!s->subsets) continue;
-            x[i][n] = model_counts[k];
-            y[i][n] = s->mean[WITHIN][2 * BOTH];
-            low[i][n] = y[i][n] - s->sd[WITHIN][2 * BOTH];
-            high[i][n] = y[i][n] + s->sd[WITHIN][2 * BOTH];
-            if (!(low[i][n] > 0)) low[i][n] = y[i][n] / 2;
-            if (s->subsets == 1) low[i][n] = high[i][n] = (double)NAN; /* nothing spreads: no bar */
-            n++;
-        }
-        series[i].name = shown[i];
-        series[i].count = n;
-        series[i].x = x[i];
-        series[i].y = y[i];
-        series[i].low = low[i];
-        series[i].high = high[i];
-    }
-    plot.title = "Error of the predicted mean of domains and tasks";
-    plot.x_label = "trained models, experts among them";
-    plot.y_label = "MSE, nats\xc2\xb2";
-    plot.log_y = 1;
-    plot.count = 6;
-    plot.series = series;
-    plot_xy(svg, &plot);
-    program_write(g->context, svg, g->study->folder, "curves.svg");
-    mde_text_free(svg);
-}
-
-/* What the experts say beside what training gives, of all proxies. */
-static void draw_scatter(page *g)
-{
-    static const char *const names[3] = { "proxies to fit to", "of the same law", "of two or three domains" };
-    const rows *sets[3] = { &g->all.fit, &g->all.test[WITHIN], &g->all.test[OUTSIDE] };
-    plot_series series[3];
-    plot_desc plot;
-    double *x = program_doubles(g->context, 3, 512), *y = program_doubles(g->context, 3, 512);
-    mde_text *svg = mde_text_create(g->context);
-    int i, k;
-    memset(series, 0, sizeof series);
-    memset(&plot, 0, sizeof plot);
-    for (k = 0; k < 3 && x && y; k++) {
-        for (i = 0; i < sets[k]->count; i++) {
-            x[512 * k + i] = objective_value(BOTH, sets[k]->run[i]->features[PLAIN]);
-            y[512 * k + i] = objective_value(BOTH, sets[k]->run[i]->values);
-        }
-        series[k].name = names[k];
-        series[k].count = sets[k]->count;
-        series[k].x = x + 512 * k;
-        series[k].y = y + 512 * k;
-        series[k].points = 1;
-    }
-    plot.title = "The experts' mixture and the trained model";
-    plot.x_label = "MDE loss of domains and tasks, nats a byte";
-    plot.y_label = "trained model's loss, nats a byte";
-    plot.diagonal = 1;
-    plot.count = 3;
-    plot.series = series;
-    if (y) plot_xy(svg, &plot);
-    program_write(g->context, svg, g->study->folder, "mde.svg");
-    mde_text_free(svg);
-    mde_release(g->context, x);
-    mde_release(g->context, y);
-}
-
 /* A picture of some series, which are marks or lines with what they vary by. */
 #define MOST_SERIES 8
 #define MOST_POINTS 64
@@ -1193,6 +1113,56 @@ static void write_drawing(page *g, drawing *d, plot_desc *plot, const char *name
     plot_xy(svg, plot);
     program_write(g->context, svg, g->study->folder, name);
     mde_text_free(svg);
+}
+
+static void draw_curves(page *g, drawing *d)
+{
+    static const char *const shown[6] = {
+        "log weights, ridge", "log weights + own MDE, ridge", "log weights, GP", "log weights + own MDE, GP", "stack",
+        "MDE, no fit"
+    };
+    plot_desc plot;
+    int i, k;
+    memset(&plot, 0, sizeof plot);
+    d->count = 0;
+    for (i = 0; i < 6; i++) {
+        add_series(d, shown[i], 0);
+        for (k = 0; k < COUNTS; k++) {
+            const score *s = &g->scores[find_predictor(shown[i])][k];
+            double error = s->mean[WITHIN][2 * BOTH], *low = &d->low[i][d->series[i].count];
+            if (!s->subsets) continue;
+            add_point(d, model_counts[k], error, s->subsets > 1 ? s->sd[WITHIN][2 * BOTH] : (double)NAN);
+            if (*low <= 0) *low = error / 2; /* the axis is logarithmic */
+        }
+    }
+    plot.title = "Error of the predicted mean of domains and tasks";
+    plot.x_label = "trained models, experts among them";
+    plot.y_label = "MSE, nats\xc2\xb2";
+    plot.log_y = 1;
+    write_drawing(g, d, &plot, "curves.svg");
+}
+
+/* What the experts say beside what training gives, of all proxies. */
+static void draw_scatter(page *g, drawing *d)
+{
+    static const char *const names[3] = { "proxies to fit to", "of the same law", "of two or three domains" };
+    const rows *sets[3] = { &g->all.fit, &g->all.test[WITHIN], &g->all.test[OUTSIDE] };
+    plot_desc plot;
+    int i, k;
+    memset(&plot, 0, sizeof plot);
+    d->count = 0;
+    for (k = 0; k < 3; k++) {
+        add_series(d, names[k], 1);
+        for (i = 0; i < sets[k]->count; i++) {
+            const study_run *r = sets[k]->run[i];
+            add_point(d, objective_value(BOTH, r->features[PLAIN]), objective_value(BOTH, r->values), (double)NAN);
+        }
+    }
+    plot.title = "The experts' mixture and the trained model";
+    plot.x_label = "MDE loss of domains and tasks, nats a byte";
+    plot.y_label = "trained model's loss, nats a byte";
+    plot.diagonal = 1;
+    write_drawing(g, d, &plot, "mde.svg");
 }
 
 static void draw_chosen(page *g, drawing *d)
@@ -1283,6 +1253,10 @@ static void draw_answers(page *g)
 {
     drawing *d = (drawing *)mde_alloc(g->context, 1, sizeof *d);
     if (!d) return;
+    if (can_judge(g, 0)) {
+        draw_curves(g, d);
+        draw_scatter(g, d);
+    }
     draw_chosen(g, d);
     draw_sizes(g, d);
     draw_cheaper(g, d);
@@ -1364,8 +1338,6 @@ int main(int argc, char **argv)
         measure_noise(g);
         if (can_judge(g, 0)) {
             evaluate_all(g);
-            draw_curves(g);
-            draw_scatter(g);
         } else if (!p.quiet) {
             fprintf(stderr, "study_tables: too few rows to fit yet: %d mixtures to fit to, %d and %d to judge by\n",
                     g->all.fit.count, g->all.test[WITHIN].count, g->all.test[OUTSIDE].count);
