@@ -263,6 +263,9 @@ MDEDEF mde_tensor *dagan_critic_apply(dagan *g, mde_tensor *candidate, mde_tenso
 
 /* ---- 3.4 Training and sampling ---------------------------------------------- */
 
+/* Looks at a generator after so many steps, with the weights that would be kept if they were the last; it changes none.
+   Returns 0; anything else stops the training. */
+typedef int dagan_look_fn(dagan *g, int64_t step, void *user);
 typedef struct dagan_train_desc {
     int64_t steps;          /* of the generator; 0: 5000 */
     int batch;              /* pairs a step; 0: 32 */
@@ -289,6 +292,7 @@ typedef struct dagan_train_desc {
     const char *const *metadata;    /* the same for it to be continued; [2 pairs]: name, value, .. */
     const char *grid;       /* PNG of fixed inputs, written again with each checkpoint or as often; NULL: none */
     const dagan_images *grid_set;   /* classes shown in it; NULL: those trained on */
+    dagan_look_fn *look;    /* called every checkpoint_steps and at the end; NULL: none */
     mde_progress_fn *progress;  /* loss: the critic's distance; figures: this and further ones in words */
     void *user;
 } dagan_train_desc;
@@ -5258,24 +5262,35 @@ static void dagan__training_continue(dagan__training *run)
     mde_safetensors_free(c, file);
 }
 
-/* Writes grid and checkpoint when it is time: the grid first, so that a checkpoint's grid is there. */
-static mde_status dagan__training_files(const dagan__training *run, int stopped)
+static void dagan__training_grid(const dagan__training *run)
 {
-    const dagan_train_desc *d = &run->desc;
-    if (!stopped && run->step != d->steps && run->step % d->checkpoint_steps != 0) return MDE_OK;
-    if (d->grid) {
-        dagan_grid_desc grid;
-        memset(&grid, 0, sizeof grid);
-        grid.seed = d->seed;
-        dagan__average_do(run->g, run->sets[2], DAGAN__AVERAGE_SWAP, 0);
-        dagan_write_grid(run->g, d->grid_set ? d->grid_set : run->set, &grid, d->grid);
-        dagan__average_do(run->g, run->sets[2], DAGAN__AVERAGE_SWAP, 0);
-    }
-    if (d->checkpoint) dagan__training_save(run);
-    return mde_context_status(run->g->context);
+    dagan_grid_desc grid;
+    memset(&grid, 0, sizeof grid);
+    grid.seed = run->desc.seed;
+    dagan_write_grid(run->g, run->desc.grid_set ? run->desc.grid_set : run->set, &grid, run->desc.grid);
 }
 
 #endif /* MDE_NO_STDIO */
+
+/* When it is time, grid, look and checkpoint: the checkpoint last, so that a step's grid is there if it is. */
+static mde_status dagan__training_keep(const dagan__training *run, int *stopped)
+{
+    const dagan_train_desc *d = &run->desc;
+    int due = run->step == d->steps || run->step % d->checkpoint_steps == 0;
+    if (!due && !*stopped) return MDE_OK;
+    dagan__average_do(run->g, run->sets[2], DAGAN__AVERAGE_SWAP, 0);
+#ifndef MDE_NO_STDIO
+    if (d->grid) dagan__training_grid(run);
+#endif
+    if (d->look && due && mde_context_status(run->g->context) == MDE_OK) {
+        *stopped |= d->look(run->g, run->step, d->user) != 0;
+    }
+    dagan__average_do(run->g, run->sets[2], DAGAN__AVERAGE_SWAP, 0);
+#ifndef MDE_NO_STDIO
+    if (d->checkpoint) dagan__training_save(run);
+#endif
+    return mde_context_status(run->g->context);
+}
 
 /* One step of the generator with those of the critic before it. */
 static mde_status dagan__training_step(dagan__training *run, dagan_step *out)
@@ -5328,9 +5343,7 @@ static mde_status dagan__training_run(dagan__training *run)
         dagan__curve_add(g, &s);
         run->step++;
         stopped = dagan__training_progress(&meter, run->step, &s) != 0;
-#ifndef MDE_NO_STDIO
-        if (dagan__training_files(run, stopped) != MDE_OK) break;
-#endif
+        if (dagan__training_keep(run, &stopped) != MDE_OK) break;
     }
     dagan__curve_finish(g);
     dagan__average_do(g, run->sets[2], DAGAN__AVERAGE_TAKE, 0);

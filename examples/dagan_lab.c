@@ -42,6 +42,7 @@
 #include "jobs.h"
 #include "plot.h"
 #include "dagan_quality.h"
+#include "dagan_show.h"
 
 static const char *const usage =
     "dagan_lab: further images of classes never seen, and what they are good for\n"
@@ -68,8 +69,10 @@ static const char *const usage =
 
 #define MAX_RUNS 20
 #define TEST_SAMPLES 5          /* of each target class at least, never trained on */
-#define MAX_TEST_SAMPLES 50
+#define MAX_TEST_SAMPLES 1000
 #define MAX_CLASSES 256         /* of a study: that of classifiers, of nearest neighbours */
+#define MAX_QUERIES 5           /* a class of a training episode: each costs less than a support set does */
+#define LOOKED_AT 40            /* validation classes, during the training */
 #define MAX_NEIGHBOURS 20       /* images a class that nearest neighbours are looked for among */
 #define MIN_CLASSES 10          /* of a set: six to train on, two to choose on, two to test on */
 
@@ -124,6 +127,8 @@ typedef struct lab {
     const char *fact_list[2 * FACTS];
     dagan *g;
     dagan_matcher *screener;
+    dagan_images *looked_at;                    /* during the training; NULL: nothing is */
+    char look_key[24];
     int64_t first_step;                         /* of a training: before which it began or went on */
     int told;
     char other_name[64];                        /* of the set that transfer uses */
@@ -584,6 +589,82 @@ static program_work study_of(lab *l, int step, const char *set_name, const char 
     return w;
 }
 
+/* ---- What screens made images ---- */
+
+/* A matcher trained on source classes, by one fall of the learning rate over all episodes of the budget. */
+static void train_matcher(lab *l, dagan_matcher *m, dagan_episode_desc e)
+{
+    e.episodes = l->z.episodes;
+    dagan_matcher_train(m, l->few_source, &e);
+    if (program_interrupted && !bad(l)) mde_fail(l->c, MDE_STOPPED, "stopped");
+}
+
+static dagan_episode_desc source_episodes(lab *l)
+{
+    dagan_episode_desc e;
+    int k;
+    memset(&e, 0, sizeof e);
+    e.way = minimum(dagan_images_class_count(l->few_source), 20);
+    e.queries = MAX_QUERIES;
+    for (k = 0; k < dagan_images_class_count(l->few_source); k++) {
+        e.queries = minimum(e.queries, dagan_images_sample_count(l->few_source, k) - 1);
+    }
+    e.quarter_turns = 1;
+    e.seed = l->p.seed;
+    e.progress = passing_progress;
+    e.user = &l->p;
+    return e;
+}
+
+/* The file of the matcher that screens: beside --weights, or OUT's own. */
+static const char *screener_file(const lab *l, char *path, size_t size)
+{
+    size_t stem = l->s.weights ? strlen(l->s.weights) : 0;
+    if (!l->s.weights) return in_out(l, "weights.matcher.safetensors", path, size);
+    if (stem > 12 && strcmp(l->s.weights + stem - 12, ".safetensors") == 0) stem -= 12;
+    snprintf(path, size, "%.*s.matcher.safetensors", (int)stem, l->s.weights);
+    return path;
+}
+
+static int can_screen(const lab *l)
+{
+    char path[4096];
+    return l->s.weights ? mde_is_file(screener_file(l, path, sizeof path)) : l->few_source != NULL;
+}
+
+/* The matcher that screens, of another seed than the one that judges: it is read, or trained once on the source classes
+   and kept. */
+static dagan_matcher *screener(lab *l)
+{
+    char path[4096];
+    dagan_matcher_desc d;
+    program_work w;
+    if (l->screener || bad(l)) return l->screener;
+    memset(&d, 0, sizeof d);
+    d.seed = l->p.seed + 4001;
+    screener_file(l, path, sizeof path);
+    if (!l->s.weights) {
+        w = work_of(l, "screener", "weights.matcher.safetensors", 0);
+        mde_text_format(w.key, " %lld %lld", (long long)l->z.episodes, (long long)l->z.test_episodes);
+        hash_set(w.key, l->few_source);
+        l->screener = dagan_matcher_create(l->c, l->few_source, &d);
+        if (l->screener && !program_work_is_done(&w, 0)) {
+            dagan_episode_desc e = source_episodes(l);
+            e.seed += 4001;
+            say(l, "screener: a Matching Network on the source classes");
+            mde_make_folder(l->c, l->s.out);
+            train_matcher(l, l->screener, e);
+            mde_params_write(dagan_matcher_params(l->screener), path, 0, NULL);
+            program_work_finish(&w, NULL);
+            return l->screener;
+        }
+    } else {
+        l->screener = dagan_matcher_create(l->c, l->target, &d);
+    }
+    if (l->screener) mde_params_read(dagan_matcher_params(l->screener), path);
+    return l->screener;
+}
+
 /* ---- train ---- */
 
 static void write_curve(mde_json_writer *w, const char *name, int points, const dagan_step *curve, size_t offset)
@@ -598,11 +679,35 @@ static void write_curve(mde_json_writer *w, const char *name, int points, const 
     mde_json_close(w);
 }
 
+/* What the generator is worth on the way, on validation classes, by the matcher that screens: a row of OUT/training.csv
+   for each look, which a training that goes on keeps. */
+#define LOOKS "training.csv"
+#define MAX_LOOKS 64
+enum { LOOK_STEP, LOOK_RECOGNISED, LOOK_REAL, LOOK_DIVERSITY, LOOK_COLUMNS };
+static const char *const look_names[LOOK_COLUMNS] = { "look_step", "recognised", "real_recognised", "diversity" };
+static const char looks_header[] = "key,step,recognised,real_recognised,diversity\n";
+
+/* Those of this training before a step; returns how many. */
+static int read_looks(lab *l, int64_t before, double rows[MAX_LOOKS][LOOK_COLUMNS])
+{
+    char path[4096];
+    mde_csv *csv = mde_is_file(in_out(l, LOOKS, path, sizeof path)) ? mde_csv_read(l->c, path) : NULL;
+    int row, k, n = 0;
+    for (row = 0; csv && csv->columns == 1 + LOOK_COLUMNS && row < csv->rows && n < MAX_LOOKS; row++) {
+        if (strcmp(csv->cells[(size_t)row * (size_t)csv->columns], l->look_key) != 0) continue;
+        for (k = 0; k < LOOK_COLUMNS; k++) rows[n][k] = mde_csv_number(csv, row, 1 + k);
+        n += rows[n][LOOK_STEP] < (double)before;
+    }
+    mde_csv_free(csv);
+    return n;
+}
+
 static void write_training(lab *l)
 {
     mde_text *t = mde_text_create(l->c);
     mde_json_writer w = mde_json_start(t, 1);
-    int points, i;
+    double rows[MAX_LOOKS][LOOK_COLUMNS];
+    int points, i, k, looks = l->looked_at ? read_looks(l, INT64_MAX, rows) : 0;
     const int64_t *ends;
     const dagan_step *curve = dagan_curve(l->g, &points, &ends);
     char seed[24];
@@ -632,6 +737,11 @@ static void write_training(lab *l)
     write_curve(&w, "penalty", points, curve, offsetof(dagan_step, penalty));
     write_curve(&w, "gradient_norm", points, curve, offsetof(dagan_step, gradient_norm));
     write_curve(&w, "generator_loss", points, curve, offsetof(dagan_step, generator_loss));
+    for (k = 0; looks > 0 && k < LOOK_COLUMNS; k++) {
+        mde_json_open(&w, look_names[k], '[');
+        for (i = 0; i < looks; i++) mde_json_write_number(&w, NULL, rows[i][k], 9);
+        mde_json_close(&w);
+    }
     mde_json_close(&w);
     mde_json_end(&w);
     write_file(l, t, "train.json");
@@ -682,6 +792,38 @@ static void load(lab *l)
     if (!bad(l)) l->g = dagan_open(l->c, path);
 }
 
+static int look(dagan *g, int64_t step, void *user)
+{
+    lab *l = (lab *)user;
+    double rows[MAX_LOOKS][LOOK_COLUMNS];
+    int n = read_looks(l, step, rows), i, k;
+    dagan_quality q;
+    mde_text *t;
+    if (bad(l) || n == MAX_LOOKS) return bad(l);
+    if (dagan_measure(g, l->screener, NULL, 1, l->looked_at, l->p.seed, &q) != MDE_OK) return 1;
+    rows[n][LOOK_STEP] = (double)step;
+    rows[n][LOOK_RECOGNISED] = q.recognisability;
+    rows[n][LOOK_REAL] = q.real_recognisability;
+    rows[n++][LOOK_DIVERSITY] = q.diversity;
+    t = mde_text_create(l->c);
+    mde_text_add(t, looks_header);
+    for (i = 0; i < n; i++) {
+        mde_text_add(t, l->look_key);
+        for (k = 0; k < LOOK_COLUMNS; k++) {
+            mde_text_add(t, ",");
+            if (rows[i][k] - rows[i][k] == 0) mde_text_add_number(t, rows[i][k], 9);
+        }
+        mde_text_add(t, "\n");
+    }
+    write_file(l, t, LOOKS);
+    if (!l->p.quiet) {
+        fprintf(stderr, "train: after %lld steps %.1f %% of what is made of validation classes is recognised (real "
+                "ones: %.1f %%), diversity %.2f\n", (long long)step, 100 * q.recognisability,
+                100 * q.real_recognisability, q.diversity);
+    }
+    return bad(l);
+}
+
 /* Says once, when its speed is known, how long a training will take and what is to be seen by when. */
 static int training_progress(const mde_progress *p, void *user)
 {
@@ -714,12 +856,17 @@ static void train(lab *l, int needed)
                     l->z.rate, l->z.mismatch, l->s.diversity, l->z.average, l->z.anneal, l->z.quarter_turns);
     mde_text_format(w.key, " %s %s %s", l->s.data ? l->s.data : "", l->s.target ? l->s.target : "",
                     l->s.split ? l->s.split : "");
+    if (can_screen(l) && screener(l)) l->looked_at = with_images(l, l->validation, 2, LOOKED_AT);
+    if (l->looked_at) program_work_output(&w, LOOKS);
     if (program_work_is_done(&w, 0)) {
         if (needed) load(l);
         return;
     }
     memset(&d, 0, sizeof d);
     memset(&t, 0, sizeof t);
+    snprintf(l->look_key, sizeof l->look_key, "%016llx",
+             bad(l) ? 0 : (unsigned long long)mde_fingerprint(w.key->bytes, w.key->length));
+    t.look = l->looked_at ? look : NULL;
     d.preset = l->z.preset;
     d.seed = l->p.seed;
     t.steps = l->z.steps;
@@ -757,12 +904,39 @@ static void train(lab *l, int needed)
 
 /* ---- sample ---- */
 
+/* How close made images are to those that were trained on, and how many look like another class: pictures, numbers. */
+static void look_closer(lab *l)
+{
+    char path[4096];
+    mde_text *t = mde_text_create(l->c);
+    mde_json_writer w = mde_json_start(t, 1);
+    double right = (double)NAN, medians[2];
+    mde_json_open(&w, NULL, '{');
+    if (can_screen(l)) {
+        show_failures(l->g, screener(l), l->target, 5, 4, l->p.seed, in_out(l, "failures.png", path, sizeof path),
+                      &right);
+        mde_json_write_int(&w, "made", (int64_t)dagan_images_class_count(l->target) * 4);
+        mde_json_write_number(&w, "right", right, 6);
+    }
+    if (l->source) {
+        show_nearest(l->g, l->source, l->target, l->p.seed, in_out(l, "nearest.png", path, sizeof path), medians);
+        mde_json_write_number(&w, "made_to_source", medians[0], 6);
+        mde_json_write_number(&w, "real_to_source", medians[1], 6);
+    }
+    mde_json_close(&w);
+    mde_json_end(&w);
+    write_file(l, t, "sample.json");
+}
+
 static void sample(lab *l)
 {
     char path[4096];
     dagan_grid_desc grid;
     program_work w = work_of(l, "sample", "samples.png", 1);
     program_work_output(&w, "interpolation.png");
+    program_work_output(&w, "sample.json");
+    if (can_screen(l)) program_work_output(&w, "failures.png");
+    if (l->source) program_work_output(&w, "nearest.png");
     if (program_work_is_done(&w, 0)) return;
     memset(&grid, 0, sizeof grid);
     grid.rows = 10;
@@ -771,8 +945,9 @@ static void sample(lab *l)
     dagan_write_grid(l->g, l->target, &grid, in_out(l, "samples.png", path, sizeof path));
     grid.interpolate = 1;
     dagan_write_grid(l->g, l->target, &grid, in_out(l, "interpolation.png", path, sizeof path));
+    if (!bad(l)) look_closer(l);
     program_work_finish(&w, NULL);
-    say(l, "sample: samples.png and interpolation.png");
+    say(l, "sample: samples.png, interpolation.png, failures.png and nearest.png");
 }
 
 /* ---- make ---- */
@@ -933,97 +1108,6 @@ static void make(lab *l)
     }
 }
 
-/* ---- What screens made images ---- */
-
-/* Episodes in cycles of 1, 2, 4 and 8 fifteenths of the budget, each with its own fall of the learning rate, until one
-   gains less than this on the validation classes: so every network ends at the bottom of a fall, and none is stopped
-   early or late by one budget for all. */
-#define CYCLES 4
-#define FLAT 0.005
-
-static int64_t cycle_steps(int64_t budget, int cycle)
-{
-    int64_t steps = budget * (1 << cycle) / ((1 << CYCLES) - 1);
-    return steps < 1 ? 1 : steps;
-}
-
-/* A matcher trained on source classes; returns the episodes that it took, and in *flat whether the last cycle gained
-   next to nothing. */
-static int64_t train_matcher(lab *l, dagan_matcher *m, dagan_episode_desc e, int *flat)
-{
-    dagan_images *set = with_images(l, l->validation, 2, MAX_CLASSES);
-    dagan_episode_desc test = e;
-    double before = -1, now;
-    int64_t used = 0;
-    int cycle;
-    uint64_t seed = e.seed;
-    test.episodes = l->z.test_episodes;
-    test.way = minimum(dagan_images_class_count(set), 20);
-    test.seed = seed + 55;
-    *flat = 0;
-    for (cycle = 0; cycle < CYCLES && !*flat && !bad(l); cycle++) {
-        e.episodes = cycle_steps(l->z.episodes, cycle);
-        e.seed = seed + (uint64_t)cycle * 7919;
-        dagan_matcher_train(m, l->few_source, &e);
-        used += e.episodes;
-        if (!set || bad(l)) continue;
-        now = dagan_matcher_accuracy(m, set, &test, NULL);
-        *flat = cycle > 0 && now - before < FLAT;
-        before = now;
-    }
-    if (program_interrupted && !bad(l)) mde_fail(l->c, MDE_STOPPED, "stopped");
-    dagan_images_free(set);
-    return used;
-}
-
-static dagan_episode_desc source_episodes(lab *l)
-{
-    dagan_episode_desc e;
-    memset(&e, 0, sizeof e);
-    e.way = minimum(dagan_images_class_count(l->few_source), 20);
-    e.quarter_turns = 1;
-    e.seed = l->p.seed;
-    e.progress = passing_progress;
-    e.user = &l->p;
-    return e;
-}
-
-/* The matcher that screens, of another seed than the one that judges: beside --weights, or trained once on the source
-   classes and kept. */
-static dagan_matcher *screener(lab *l)
-{
-    char path[4096];
-    dagan_matcher_desc d;
-    program_work w;
-    int flat;
-    if (l->screener || bad(l)) return l->screener;
-    memset(&d, 0, sizeof d);
-    d.seed = l->p.seed + 4001;
-    in_out(l, "weights.matcher.safetensors", path, sizeof path);
-    if (!l->s.weights) {
-        w = work_of(l, "screener", "weights.matcher.safetensors", 0);
-        mde_text_format(w.key, " %lld %lld", (long long)l->z.episodes, (long long)l->z.test_episodes);
-        hash_set(w.key, l->few_source);
-        l->screener = dagan_matcher_create(l->c, l->few_source, &d);
-        if (l->screener && !program_work_is_done(&w, 0)) {
-            dagan_episode_desc e = source_episodes(l);
-            e.seed += 4001;
-            say(l, "screener: a Matching Network on the source classes");
-            train_matcher(l, l->screener, e, &flat);
-            mde_params_write(dagan_matcher_params(l->screener), path, 0, NULL);
-            program_work_finish(&w, NULL);
-            return l->screener;
-        }
-    } else {
-        size_t stem = strlen(l->s.weights);
-        if (stem > 12 && strcmp(l->s.weights + stem - 12, ".safetensors") == 0) stem -= 12;
-        snprintf(path, sizeof path, "%.*s.matcher.safetensors", (int)stem, l->s.weights);
-        l->screener = dagan_matcher_create(l->c, l->target, &d);
-    }
-    if (l->screener) mde_params_read(dagan_matcher_params(l->screener), path);
-    return l->screener;
-}
-
 /* ---- classify ---- */
 
 /* `standard` is the augmentation of the paper's baseline; `raw` takes made images as they come, as the paper does. */
@@ -1031,11 +1115,23 @@ enum { NONE, STANDARD, CLASSIC, RAW, MADE, BOTH, ARMS };
 static const char *const arm_names[ARMS] = { "none", "standard", "classic", "DAGAN", "screened",
                                              "classic + screened" };
 
+/* An arm may train for a quarter, half or all of the largest number of steps, which is the same for all: each from the
+   start, with its own fall of the learning rate, so that no network is judged halfway down. On validation classes all are
+   tried until twice the steps gain less than FLAT. */
+enum { LENGTHS = 3, EVERY = -1 };
+#define FLAT 0.005
+
+static int64_t length_steps(int64_t largest, int length)
+{
+    int64_t steps = largest >> (LENGTHS - 1 - length);
+    return steps < 1 ? 1 : steps;
+}
+
 /* How an arm learns: what is chosen on validation classes. */
 typedef struct recipe {
     int each;                           /* made images a real one */
     double kept, share;                 /* of what is made; of a batch, 0: none are made */
-    int cycles;                         /* 0: until the accuracy is flat */
+    int length;                         /* EVERY: all that it takes to see which is long enough */
 } recipe;
 
 /* One training: which images, how, and what came out. */
@@ -1043,8 +1139,8 @@ typedef struct trial {
     const dagan_images *set;
     int n, arm, run;                    /* real samples a class */
     recipe how;
-    double values[CYCLES];              /* accuracy after each cycle, on images that were not trained on, or NaN */
-    int64_t steps;
+    double values[LENGTHS];             /* accuracy by each length, on images that were not trained on, or NaN */
+    int64_t steps;                      /* of the longest */
     double right;                       /* share of the candidates that screening found right */
 } trial;
 
@@ -1086,15 +1182,16 @@ static int64_t budget_of(const lab *l, const dagan_images *real)
    rows of its own to those that are there, sorted by what they are of, so that processes in one folder end with the
    same file, in whatever order they wrote. */
 #define ROWS "classify.csv"
-static const char rows_header[] = "key,set,classes,samples,arm,run,made,kept,share,right,steps,accuracy1,"
-                                  "accuracy2,accuracy3,accuracy4\n";
+static const char rows_header[] = "key,set,classes,samples,arm,run,made,kept,share,right,steps,"
+                                  "accuracy_quarter,accuracy_half,accuracy_all\n";
 
 /* Of the networks in use; their files may be replaced, or deleted, in the meantime. */
 static void trial_key(lab *l, const trial *t, char key[24])
 {
     mde_text *k = mde_text_create(l->c);
-    mde_text_format(k, MDE_VERSION " %d %d %d %llu %lld %d %d", t->n, t->arm, t->run, (unsigned long long)l->p.seed,
-                    (long long)l->z.classifier_steps, maximum_of(&l->z.real), t->how.cycles);
+    mde_text_format(k, MDE_VERSION " %d %d %d %llu %lld %d length %d", t->n, t->arm, t->run,
+                    (unsigned long long)l->p.seed, (long long)l->z.classifier_steps, maximum_of(&l->z.real),
+                    t->how.length);
     hash_set(k, t->set);
     if (t->arm >= RAW && t->how.share > 0) {
         mde_text_format(k, " %d %.6g %.6g", t->how.each, t->how.kept, t->how.share);
@@ -1115,12 +1212,12 @@ static int trial_read(lab *l, const char *key, trial *t)
     char path[4096];
     mde_csv *csv = mde_is_file(in_out(l, ROWS, path, sizeof path)) ? mde_csv_read(l->c, path) : NULL;
     int row, found = 0, k;
-    for (row = 0; csv && csv->columns == 11 + CYCLES && row < csv->rows && !found; row++) {
+    for (row = 0; csv && csv->columns == 11 + LENGTHS && row < csv->rows && !found; row++) {
         found = strcmp(csv->cells[(size_t)row * (size_t)csv->columns], key) == 0;
         if (!found) continue;
         t->right = mde_csv_number(csv, row, 9);
         t->steps = (int64_t)mde_csv_number(csv, row, 10);
-        for (k = 0; k < CYCLES; k++) t->values[k] = mde_csv_number(csv, row, 11 + k);
+        for (k = 0; k < LENGTHS; k++) t->values[k] = mde_csv_number(csv, row, 11 + k);
     }
     mde_csv_free(csv);
     return found;
@@ -1187,7 +1284,7 @@ static void trial_write(lab *l, const char *key, const trial *t)
     mde_text_add(row, ",");
     if (t->right == t->right) mde_text_add_number(row, t->right, 6);
     mde_text_format(row, ",%lld", (long long)t->steps);
-    for (k = 0; k < CYCLES; k++) {
+    for (k = 0; k < LENGTHS; k++) {
         mde_text_add(row, ",");
         if (t->values[k] == t->values[k]) mde_text_add_number(row, t->values[k], 6);
     }
@@ -1195,27 +1292,52 @@ static void trial_write(lab *l, const char *key, const trial *t)
     if (!bad(l)) write_rows(l);
 }
 
-/* The number of the cycle with the best accuracy, from 1. */
-static int best_cycle(const trial *t)
+/* The length with the best accuracy. */
+static int best_length(const trial *t)
 {
-    int k, best = 0;
-    for (k = 1; k < CYCLES; k++) if (t->values[k] > t->values[best]) best = k;
-    return best + 1;
+    int k, best = -1;
+    for (k = 0; k < LENGTHS; k++) {
+        if (t->values[k] == t->values[k] && (best < 0 || t->values[k] > t->values[best])) best = k;
+    }
+    return best;
 }
 
-/* Trains a classifier on n real samples a class as the recipe says; returns the accuracy after the last cycle, of a
-   recipe without a number of them the best one. */
-static double try_arm(lab *l, trial *t)
+/* One classifier, from the start, in so many steps; its accuracy on the test images. */
+static double train_classifier(lab *l, const trial *t, const dagan_images *real, const dagan_images *made,
+                               const dagan_images *test, int64_t steps, uint64_t seed)
 {
-    uint64_t split = l->p.seed * 1000 + (uint64_t)t->run + 1;
-    int smallest, tests = test_samples(l, t->set, &smallest), cycle, with_made = t->arm >= RAW && t->how.share > 0;
-    dagan_images *test, *real, *made = NULL;
     dagan_classifier_desc d;
     dagan_fit_desc f;
     dagan_classifier *k;
+    double accuracy = (double)NAN;
+    memset(&d, 0, sizeof d);
+    memset(&f, 0, sizeof f);
+    d.seed = f.seed = seed;
+    f.steps = steps;
+    f.made = made;
+    f.made_share = t->how.share;
+    augmentation(t->arm, &f.augment);
+    f.progress = passing_progress;
+    f.user = &l->p;
+    k = dagan_classifier_create(l->c, real, &d);
+    if (k) dagan_classifier_train(k, real, &f);
+    if (program_interrupted && !bad(l)) mde_fail(l->c, MDE_STOPPED, "stopped");
+    if (!bad(l)) accuracy = dagan_classifier_accuracy(k, test);
+    dagan_classifier_free(k);
+    return accuracy;
+}
+
+/* Trains classifiers on n real samples a class as the recipe says; returns the accuracy by its length, of EVERY the
+   best. */
+static double try_arm(lab *l, trial *t)
+{
+    uint64_t split = l->p.seed * 1000 + (uint64_t)t->run + 1;
+    int smallest, tests = test_samples(l, t->set, &smallest), k, with_made = t->arm >= RAW && t->how.share > 0;
+    int first = t->how.length == EVERY ? 0 : t->how.length, last = t->how.length == EVERY ? LENGTHS - 1 : first;
+    dagan_images *test, *real, *made = NULL;
     char key[24];
     trial_key(l, t, key);
-    for (cycle = 0; cycle < CYCLES; cycle++) t->values[cycle] = (double)NAN;
+    for (k = 0; k < LENGTHS; k++) t->values[k] = (double)NAN;
     t->right = (double)NAN;
     t->steps = 0;
     if (t->arm == BOTH && !with_made) {         /* the same as classic augmentation alone */
@@ -1232,39 +1354,25 @@ static double try_arm(lab *l, trial *t)
             made = screen_make(l->g, t->how.kept < 1 ? screener(l) : NULL, real, t->how.each, t->how.kept, split,
                                &t->right);
         }
-        memset(&d, 0, sizeof d);
-        memset(&f, 0, sizeof f);
-        d.seed = split;
-        f.made = made;
-        f.made_share = t->how.share;
-        augmentation(t->arm, &f.augment);
-        f.progress = passing_progress;
-        f.user = &l->p;
-        k = real && !bad(l) ? dagan_classifier_create(l->c, real, &d) : NULL;
-        for (cycle = 0; k && cycle < (t->how.cycles ? t->how.cycles : CYCLES) && !bad(l); cycle++) {
-            f.steps = cycle_steps(budget_of(l, real), cycle);
-            f.seed = split + (uint64_t)cycle * 7919;
-            dagan_classifier_train(k, real, &f);
-            t->steps += f.steps;
-            if (program_interrupted && !bad(l)) mde_fail(l->c, MDE_STOPPED, "stopped");
-            if (!bad(l)) t->values[cycle] = dagan_classifier_accuracy(k, test);
-            if (!t->how.cycles && cycle > 0 && t->values[cycle] - t->values[cycle - 1] < FLAT) break;
+        for (k = first; k <= last && !bad(l); k++) {
+            t->steps = length_steps(budget_of(l, real), k);
+            t->values[k] = train_classifier(l, t, real, made, test, t->steps, split);
+            if (k > first && t->values[k] - t->values[k - 1] < FLAT) break;
         }
-        dagan_classifier_free(k);
         dagan_images_free(made);
         dagan_images_free(real);
         dagan_images_free(test);
         if (!bad(l)) trial_write(l, key, t);
         if (!bad(l)) trial_read(l, key, t);     /* as it is written, so that a later run gives the same */
     }
+    k = best_length(t);
+    if (!bad(l) && k < 0) mde_fail(l->c, MDE_BAD_FILE, "%s: a row without any accuracy; delete it", ROWS);
     if (bad(l)) return (double)NAN;
-    cycle = t->how.cycles ? t->how.cycles : best_cycle(t);
     if (!l->p.quiet) {
         fprintf(stderr, "classify: %s classes, %d samples a class, %s, run %d: %.2f %% after %lld steps\n",
-                set_name_of(l, t), t->n, arm_names[t->arm], t->run + 1, 100 * t->values[cycle - 1],
-                (long long)t->steps);
+                set_name_of(l, t), t->n, arm_names[t->arm], t->run + 1, 100 * t->values[k], (long long)t->steps);
     }
-    return t->values[cycle - 1];
+    return t->values[k];
 }
 
 static double mean_of(int n, const double *x)
@@ -1302,13 +1410,13 @@ static void consider(lab *l, mde_json_writer *w, trial *t, recipe how, double *b
     double value;
     t->how = how;
     value = try_arm(l, t);
-    how.cycles = best_cycle(t);
+    how.length = best_length(t);
     mde_json_open(w, NULL, '{');
     mde_json_write_string(w, "arm", arm_names[t->arm]);
     mde_json_write_int(w, "made", t->arm >= RAW ? how.each : 0);
     mde_json_write_number(w, "kept", t->arm >= RAW ? how.kept : 0, 6);
     mde_json_write_number(w, "share", t->arm >= RAW ? how.share : 0, 6);
-    mde_json_write_int(w, "cycles", how.cycles);
+    mde_json_write_numbers(w, "accuracy_by_length", LENGTHS, t->values, 6);
     mde_json_write_number(w, "accuracy", value, 6);
     mde_json_close(w);
     if (!(value > *best)) return;
@@ -1335,14 +1443,14 @@ static void choose(lab *l, mde_json_writer *w, int n, recipe how[ARMS])
         how[arm].each = l->z.made.values[0];
         how[arm].kept = arm == RAW ? 1 : l->s.kept > 0 ? l->s.kept : 0.25;
         how[arm].share = arm == BOTH && l->s.share >= 0 ? l->s.share : arm == BOTH ? 0.25 : 0.5;
-        how[arm].cycles = CYCLES;
+        how[arm].length = LENGTHS - 1;
     }
     if (!set) say(l, "classify: too few images in the validation classes to choose by; every arm takes all its steps");
     mde_json_open(w, "chosen_on_validation_classes", '[');
     for (arm = NONE; set && arm <= RAW && !bad(l); arm++) {
         for (i = 0; i < (arm == RAW ? l->z.made.count : 1) && !bad(l); i++) {
             next = how[arm];
-            next.cycles = 0;
+            next.length = EVERY;
             next.each = l->z.made.values[i];
             t.arm = arm;
             consider(l, w, &t, next, &best[arm], &how[arm]);
@@ -1354,18 +1462,18 @@ static void choose(lab *l, mde_json_writer *w, int n, recipe how[ARMS])
         t.arm = MADE;
         for (i = 0; i < 2 && !(l->s.kept > 0 && i) && !bad(l); i++) {
             next = how[RAW];
-            next.cycles = 0;
+            next.length = EVERY;
             next.kept = l->s.kept > 0 ? l->s.kept : kept[i];
             consider(l, w, &t, next, &best[MADE], &how[MADE]);
         }
         how[BOTH] = how[MADE];
         how[BOTH].share = 0;
-        how[BOTH].cycles = how[CLASSIC].cycles;
+        how[BOTH].length = how[CLASSIC].length;
         best[BOTH] = best[CLASSIC];
         t.arm = BOTH;
         for (i = 0; i < 2 && !(l->s.share >= 0 && i) && !bad(l); i++) {
             next = how[MADE];
-            next.cycles = 0;
+            next.length = EVERY;
             next.share = l->s.share >= 0 ? l->s.share : shares[i];
             if (next.share > 0) consider(l, w, &t, next, &best[BOTH], &how[BOTH]);
         }
@@ -1386,7 +1494,6 @@ static void measure_arm(lab *l, mde_json_writer *w, trial *t, double got[MAX_RUN
     mde_json_open(w, NULL, '{');
     mde_json_write_string(w, "arm", arm_names[t->arm]);
     mde_json_write_int(w, "steps", t->steps);
-    mde_json_write_int(w, "cycles", t->how.cycles);
     if (t->arm >= RAW) {
         mde_json_write_int(w, "made", t->how.each);
         mde_json_write_number(w, "kept", t->how.kept, 6);
@@ -1400,7 +1507,7 @@ static void measure_arm(lab *l, mde_json_writer *w, trial *t, double got[MAX_RUN
     mde_text_format(table, "  %-20s%10.2f", arm_names[t->arm], 100 * mean_of(l->z.runs, got));
     if (l->z.runs > 1) mde_text_format(table, " +-%5.2f", 100 * spread_of(l->z.runs, got));
     mde_text_format(table, "%10lld steps%s", (long long)t->steps,
-                    t->how.cycles == CYCLES ? ", its largest number" : "");
+                    t->how.length == LENGTHS - 1 ? ", its largest number" : "");
     if (t->arm >= RAW && !(t->how.share > 0)) mde_text_add(table, ", no made images: they did not help to choose by");
     else if (t->arm >= RAW) {
         mde_text_format(table, ", %d made images a real one, %.0f %% of what is made, %.0f %% of a batch", t->how.each,
@@ -1542,12 +1649,11 @@ static void write_nearest(lab *l, mde_json_writer *w, mde_text *table)
 enum { PLAIN, WITH_MADE, WITH_SELECTOR, MATCHERS };
 static const char *const matcher_names[MATCHERS] = { "no made images", "made images", "made images, z selected" };
 
-static void write_matcher(lab *l, mde_json_writer *w, mde_text *table, dagan_matcher *m, int kind, int64_t used)
+static void write_matcher(lab *l, mde_json_writer *w, mde_text *table, dagan_matcher *m, int kind)
 {
     int i;
     mde_json_open(w, NULL, '{');
     mde_json_write_string(w, "matcher", matcher_names[kind]);
-    mde_json_write_int(w, "episodes", used);
     mde_json_open(w, "accuracy", '[');
     mde_text_format(table, "%-26s", matcher_names[kind]);
     for (i = 0; i < l->way_count * l->shot_count && !bad(l); i++) {
@@ -1690,15 +1796,13 @@ static void match(lab *l)
         dagan_matcher_desc d;
         dagan_episode_desc e = source_episodes(l);
         dagan_matcher *m;
-        int64_t used = 0;
-        int flat = 0;
         memset(&d, 0, sizeof d);
         d.seed = l->p.seed;
         e.generator = kind == PLAIN ? NULL : l->g;
         e.selector = kind == WITH_SELECTOR;
         m = dagan_matcher_create(l->c, l->few_source, &d);
-        if (m) used = train_matcher(l, m, e, &flat);
-        if (!bad(l)) write_matcher(l, &w, table, m, kind, used);
+        if (m) train_matcher(l, m, e);
+        if (!bad(l)) write_matcher(l, &w, table, m, kind);
         if (!bad(l) && kind == PLAIN) write_weighted(l, &w, table, m);
         if (kind == PLAIN) judge = m;
         else dagan_matcher_free(m);
@@ -1773,6 +1877,33 @@ static int numbers(const mde_json *array, double *out)
     return n;
 }
 
+/* What the generator was worth on the way. */
+static void add_looks(mde_text *t, const mde_json *j)
+{
+    static const char *const names[3] = { "made images recognised", "real images recognised",
+                                          "diversity of made images" };
+    double x[MAX_POINTS], y[3][MAX_POINTS];
+    plot_series s[3];
+    plot_desc p;
+    int n = numbers(mde_json_get(j, look_names[LOOK_STEP]), x), k;
+    if (n < 1) return;
+    memset(s, 0, sizeof s);
+    memset(&p, 0, sizeof p);
+    for (k = 0; k < 3; k++) {
+        s[k].name = names[k];
+        s[k].count = numbers(mde_json_get(j, look_names[1 + k]), y[k]);
+        s[k].x = x;
+        s[k].y = y[k];
+    }
+    p.title = "Validation classes: 1-shot accuracy of the matcher that screens, and diversity";
+    p.x_label = "generator steps";
+    p.width = 1000;
+    p.height = 300;
+    p.count = 3;
+    p.series = s;
+    plot_xy(t, &p);
+}
+
 static void add_training(mde_text *t, const mde_json *j)
 {
     static const char *const keys[4] = { "distance", "generator_loss", "gradient_norm", "penalty" };
@@ -1787,6 +1918,7 @@ static void add_training(mde_text *t, const mde_json *j)
                     program_int(j, "generator_parameters"), program_int(j, "critic_parameters"),
                     (long long)program_integer(j, "steps"), program_int(j, "critic_steps"));
     mde_text_add(t, "<div class=\"wide\">");
+    add_looks(t, j);
     for (k = 0; k < 4; k++) {
         plot_series s;
         plot_desc p;
@@ -1827,6 +1959,42 @@ static int add_left_out(mde_text *t, const mde_json *j)
     const char *why = mde_json_string(j, "left_out", NULL);
     if (why) mde_text_format_html(t, "<p class=\"note\">Left out: %s.</p>\n", why);
     return why != NULL;
+}
+
+/* Accuracy on validation classes by the number of made images, taken as they come. */
+static void add_by_number(mde_text *t, const mde_json *rows)
+{
+    const mde_json *row, *tried;
+    double x[PROGRAM_MAX_INTS][MAX_POINTS], y[PROGRAM_MAX_INTS][MAX_POINTS];
+    char names[PROGRAM_MAX_INTS][40];
+    plot_series s[PROGRAM_MAX_INTS];
+    plot_desc p;
+    int n = 0;
+    memset(s, 0, sizeof s);
+    memset(&p, 0, sizeof p);
+    for (row = rows ? rows->child : NULL; row && n < PROGRAM_MAX_INTS; row = row->next) {
+        tried = mde_json_get(row, "chosen_on_validation_classes");
+        for (tried = tried ? tried->child : NULL; tried && s[n].count < MAX_POINTS; tried = tried->next) {
+            const char *arm = mde_json_string(tried, "arm", "");
+            if (strcmp(arm, arm_names[NONE]) != 0 && strcmp(arm, arm_names[RAW]) != 0) continue;
+            x[n][s[n].count] = program_int(tried, "made");
+            y[n][s[n].count++] = 100 * mde_json_number(tried, "accuracy", (double)NAN);
+        }
+        snprintf(names[n], sizeof names[n], "%d real images a class", program_int(row, "samples"));
+        s[n].name = names[n];
+        s[n].x = x[n];
+        s[n].y = y[n];
+        n += s[n].count > 1;
+    }
+    if (n == 0) return;
+    p.title = "Accuracy on validation classes, no augmentation, by made images a real one";
+    p.x_label = "made images a real one, half of every batch";
+    p.y_label = "%";
+    p.width = 500;
+    p.height = 300;
+    p.count = n;
+    p.series = s;
+    plot_xy(t, &p);
 }
 
 static void add_classify(mde_text *t, const mde_json *j)
@@ -1874,7 +2042,32 @@ static void add_classify(mde_text *t, const mde_json *j)
                     "classes.</p>\n");
     mde_text_add(t, "<div class=\"wide\">");
     if (n) plot_bars(t, "Accuracy on held-out images of target classes", "%", n, groups, ARMS, arm_names, values);
+    add_by_number(t, mde_json_get(j, "rows"));
     mde_text_add(t, "</div>\n");
+}
+
+/* How near made images are to those of the training, and what becomes of classes. */
+static void add_sample(lab *l, mde_text *t, const mde_json *j)
+{
+    double made = mde_json_number(j, "made_to_source", (double)NAN);
+    double real = mde_json_number(j, "real_to_source", (double)NAN), right = mde_json_number(j, "right", (double)NAN);
+    if (right == right) {
+        mde_text_add(t, "<h2>Made images that look like another class</h2>\n<p>Of ");
+        mde_text_format(t, "%d images made of the target classes ", program_int(j, "made"));
+        mde_text_add_fixed(t, 100 * (1 - right), 1);
+        mde_text_add(t, " % are given to another class by the Matching Network that screens, when it compares them "
+                        "with up to five real images of every class.</p>\n");
+        add_picture(l, t, "failures.png", "In threes: the real image, what was made of it, and an image of the class "
+                                          "that it is taken for; the most mistaken ones first, one a class.");
+    }
+    if (made != made || real != real) return;
+    mde_text_add(t, "<h2>No copies of the training</h2>\n<p>The nearest source image lies, in the median, ");
+    mde_text_add_number(t, made, 3);
+    mde_text_add(t, " from a made image and ");
+    mde_text_add_number(t, real, 3);
+    mde_text_add(t, " from the real image that it was made from (Euclidean, by pixels). Copies would lie at 0.</p>\n");
+    add_picture(l, t, "nearest.png", "In threes: the real image of a class never seen, what was made of it, and the "
+                                     "image of the training that is nearest to what was made.");
 }
 
 /* What made images give, in a sentence for each number of real ones. */
@@ -1972,12 +2165,12 @@ static void add_match(mde_text *t, const mde_json *j)
 /* report.json: the other files, word for word, under their names. */
 static void write_report_json(lab *l)
 {
-    static const char *const files[4] = { "train", "classify", "match", "transfer" };
+    static const char *const files[5] = { "train", "sample", "classify", "match", "transfer" };
     mde_text *t = mde_text_create(l->c);
     mde_json_writer w = mde_json_start(t, 1);
     int k;
     mde_json_open(&w, NULL, '{');
-    for (k = 0; k < 4; k++) {
+    for (k = 0; k < 5; k++) {
         char name[64], path[4096];
         size_t size;
         unsigned char *bytes;
@@ -1995,9 +2188,10 @@ static void write_report_json(lab *l)
 
 static void report(lab *l)
 {
-    static const char *const parts[] = { "train.json", "classify.json", "match.json", "transfer.json", "samples.png",
-                                         "interpolation.png", "training.png" };
-    mde_json *training, *classes, *matches, *other;
+    static const char *const parts[] = { "train.json", "classify.json", "match.json", "transfer.json", "sample.json",
+                                         "samples.png", "interpolation.png", "training.png", "failures.png",
+                                         "nearest.png" };
+    mde_json *training, *classes, *matches, *other, *shown;
     mde_text *t;
     char path[4096];
     program_work w = program_work_start(&l->p, l->c, l->s.out, "report");
@@ -2012,6 +2206,7 @@ static void report(lab *l)
     classes = read_json(l, "classify.json");
     matches = read_json(l, "match.json");
     other = read_json(l, "transfer.json");
+    shown = read_json(l, "sample.json");
     t = mde_text_create(l->c);
     program_page_open(t, "DAGAN report", "Images made for classes never seen");
     if (l->s.weights) {
@@ -2030,6 +2225,7 @@ static void report(lab *l)
     mde_text_add(t, "<h2>Matching Networks</h2>\n");
     if (matches) add_match(t, matches);
     else mde_text_add(t, "<p class=\"note\">match.json is not there yet.</p>\n");
+    if (shown) add_sample(l, t, shown);
     mde_text_add(t, "<h2>On another set</h2>\n");
     if (other) add_classify(t, other);
     else mde_text_add(t, "<p class=\"note\">transfer.json is not there yet.</p>\n");
@@ -2043,6 +2239,7 @@ static void report(lab *l)
     mde_json_free(l->c, classes);
     mde_json_free(l->c, matches);
     mde_json_free(l->c, other);
+    mde_json_free(l->c, shown);
     write_report_json(l);
     program_work_finish(&w, NULL);
     if (!bad(l) && !l->p.json) printf("report: %s\n", in_out(l, "report.html", path, sizeof path));
@@ -2110,7 +2307,6 @@ static void run_command(lab *l, const char *command)
     if (bad(l)) return;
     if (!l->s.weights && (all || strcmp(command, "train") == 0)) {
         train(l, all);
-        if (l->few_source) screener(l);
     } else if (!only_report) load(l);
     if (!bad(l) && (all || strcmp(command, "sample") == 0)) sample(l);
     if (!bad(l) && strcmp(command, "make") == 0) make(l);

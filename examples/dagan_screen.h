@@ -15,7 +15,7 @@ typedef struct screen {
     float *rows;                        /* [way shot, width] */
 } screen;
 
-typedef struct screen_candidate { double share; int right, index; } screen_candidate;
+typedef struct screen_candidate { double share; int right, index, taken_for; } screen_candidate;
 
 static int screen_compare(const void *a, const void *b)
 {
@@ -92,11 +92,14 @@ static void screen_rank(const screen *s, int class_index, int count, const float
         const float *row = logits->data + (size_t)i * (size_t)s->way;
         double own = (double)row[class_index], sum = 0;
         ranked[i].index = i;
-        ranked[i].right = 1;
+        ranked[i].taken_for = class_index;
         for (k = 0; k < s->way; k++) {
             sum += exp((double)row[k] - own);
-            if (k != class_index && row[k] >= row[class_index]) ranked[i].right = 0;
+            if (k == class_index) continue;
+            if (row[k] > row[ranked[i].taken_for] ||
+                (ranked[i].taken_for == class_index && row[k] == row[class_index])) ranked[i].taken_for = k;
         }
+        ranked[i].right = ranked[i].taken_for == class_index;
         ranked[i].share = 1 / sum;
     }
     if (logits) qsort(ranked, (size_t)count, sizeof *ranked, screen_compare);

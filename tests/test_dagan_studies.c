@@ -2,6 +2,7 @@
 #define DAGAN_IMPLEMENTATION
 #include "../dagan.h"
 #include "../examples/dagan_quality.h"
+#include "../examples/dagan_show.h"
 #include "test.h"
 
 /* ---- Helpers ---- */
@@ -669,6 +670,88 @@ static void screening_keeps_the_best_of_those_given_to_their_class(void)
     finish(c);
 }
 
+/* The class that a matcher with the scale that it begins with gives an image to: of `shot` rows for each of WAY. */
+static int given_to(const float *support, int way, int shot, const float *row)
+{
+    int k, best = 0;
+    for (k = 1; k < way; k++) {
+        if (attention(support, shot, row, k) > attention(support, shot, row, best)) best = k;
+    }
+    return best;
+}
+
+static void failures_are_those_that_another_class_is_given(void)
+{
+    enum { WAY = 6, SHOT = 2, EACH = 5, SIZE = 144 };
+    mde_context *c = start();
+    dagan_images *set = dagan_images_draw(c, WAY, 4, 12, 5), *few = dagan_images_samples(set, 0, SHOT, 0);
+    dagan *g = small_generator(c, set, 4);
+    dagan_matcher *m = small_matcher(c, set);
+    show_triple found[WAY];
+    float support[WAY * SHOT * 8], row[8], made[WAY * EACH * SIZE], from[EACH * SIZE], again[EACH * SIZE];
+    double right;
+    int n = show_find_failures(g, m, set, SHOT, EACH, 9, made, found, &right), k, i, good = 0, failed = 0;
+    for (i = 0; i < WAY * SHOT; i++) {
+        dagan_matcher_embed(m, 1, dagan_images_pixels(few, i / SHOT, i % SHOT), support + 8 * i);
+    }
+    for (k = 0; k < WAY; k++) {
+        int of_class = 0, listed = 0;
+        for (i = 0; i < EACH; i++) memcpy(from + i * SIZE, dagan_images_pixels(set, k, 0), SIZE * sizeof *from);
+        dagan_generate(g, EACH, from, NULL, 9 * 1000003 + (uint64_t)k, again);
+        CHECK(memcmp(again, made + k * EACH * SIZE, sizeof again) == 0);
+        for (i = 0; i < EACH; i++) {
+            dagan_matcher_embed(m, 1, again + i * SIZE, row);
+            of_class += given_to(support, WAY, SHOT, row) == k;
+        }
+        for (i = 0; i < n; i++) listed += found[i].of == dagan_images_pixels(set, k, 0);
+        CHECK(listed == (of_class < EACH));
+        good += of_class;
+        failed += of_class < EACH;
+    }
+    CHECK(n == failed && n > 0);
+    CLOSE(right, (double)good / (WAY * EACH), 1e-12);
+    for (i = 0; i < n; i++) {
+        dagan_matcher_embed(m, 1, found[i].made, row);
+        k = given_to(support, WAY, SHOT, row);
+        CHECK(found[i].other == dagan_images_pixels(set, k, 0) && found[i].other != found[i].of);
+        CHECK(i == 0 || found[i].order >= found[i - 1].order);
+    }
+    finish(c);
+}
+
+static void the_nearest_image_is_the_nearest(void)
+{
+    enum { SIZE = 144, QUERIES = 9 };
+    mde_context *c = start();
+    dagan_images *source = dagan_images_draw(c, 7, 3, 12, 5), *other = dagan_images_draw(c, QUERIES - 1, 1, 12, 6);
+    show_search s;
+    int q, k, i, j;
+    memset(&s, 0, sizeof s);
+    s.source = source;
+    s.size = SIZE;
+    s.query[0] = dagan_images_pixels(source, 4, 1);         /* a copy is found out */
+    for (q = 1; q < QUERIES; q++) s.query[q] = dagan_images_pixels(other, q - 1, 0);
+    mde_parallel_for(c, QUERIES, show_find, &s);
+    CHECK(s.distance[0] == 0 && s.found[0] == s.query[0]);
+    for (q = 0; q < QUERIES; q++) {
+        double best = HUGE_VAL;
+        const float *nearest = NULL;
+        for (k = 0; k < 7; k++) {
+            for (i = 0; i < 3; i++) {
+                const float *x = dagan_images_pixels(source, k, i);
+                double sum = 0;
+                for (j = 0; j < SIZE; j++) sum += pow((double)x[j] - (double)s.query[q][j], 2);
+                if (sum >= best) continue;
+                best = sum;
+                nearest = x;
+            }
+        }
+        CHECK(s.found[q] == nearest);
+        CLOSE(s.distance[q], sqrt(best), 1e-9);
+    }
+    finish(c);
+}
+
 /* By hand, with made images that are any. */
 static void made_images_count_in_a_support_set_by_weight_and_share(void)
 {
@@ -1153,8 +1236,12 @@ static void use_all(mde_context *c, void *user)
     if (g && m) {
         double numbers[3][SCREEN_WEIGHTS];
         screen_gallery y = screen_gallery_open(g, m, set, 2, 1);
+        double shares[2];
         screen_accuracy(&y, 2, 1, 1, 1, numbers[0], numbers[1], numbers[2]);
         screen_gallery_close(&y);
+        show_failures(g, m, set, 1, 1, 1, "test_dagan_studies_tmp.png", shares);
+        show_nearest(g, set, set, 1, "test_dagan_studies_tmp.png", shares);
+        remove("test_dagan_studies_tmp.png");
     }
     dagan_classifier_free(k);
     dagan_matcher_free(m);
@@ -1183,6 +1270,8 @@ int main(void)
     TEST(matcher_learns_to_learn);
     TEST(accuracy_agrees_with_the_nearest_support_image);
     TEST(screening_keeps_the_best_of_those_given_to_their_class);
+    TEST(failures_are_those_that_another_class_is_given);
+    TEST(the_nearest_image_is_the_nearest);
     TEST(made_images_count_in_a_support_set_by_weight_and_share);
     TEST(screened_images_are_recognised_more_often);
     TEST(embeddings_do_not_depend_on_the_batch);

@@ -634,6 +634,53 @@ static void check_a_stopped_run(double average)
     mde_context_free(c);
 }
 
+/* Looks see what a run of so many steps would keep; they change nothing, and stop the run. */
+typedef struct looks { int count, stop_at; int64_t steps[8]; uint64_t bits[8]; } looks;
+
+static int take_look(dagan *g, int64_t step, void *user)
+{
+    looks *l = (looks *)user;
+    float x[81] = { 0 }, out[81];
+    CHECK(l->count < 8 && dagan_generate(g, 1, x, NULL, 3, out) == MDE_OK);
+    l->steps[l->count] = step;
+    l->bits[l->count++] = bits_of_dagan(g);
+    return step == l->stop_at;
+}
+
+static void a_look_sees_what_would_be_kept(void)
+{
+    mde_context *c = mde_context_create(NULL);
+    dagan_images *set = tiny_set(c);
+    dagan_desc net = tiny_desc();
+    dagan_train_desc d = tiny_training(5);
+    dagan *whole = dagan_create(c, set, &net), *looked = dagan_create(c, set, &net), *shorter;
+    looks l;
+    int i;
+    d.average = 0.8;
+    d.checkpoint_steps = 2;
+    memset(&l, 0, sizeof l);
+    CHECK(dagan_train(whole, set, &d) == MDE_OK);
+    d.look = take_look;
+    d.user = &l;
+    CHECK(dagan_train(looked, set, &d) == MDE_OK);
+    CHECK(bits_of_dagan(looked) == bits_of_dagan(whole));
+    CHECK(l.count == 3 && l.steps[0] == 2 && l.steps[1] == 4 && l.steps[2] == 5);
+    CHECK(l.bits[2] == bits_of_dagan(whole));
+    d.look = NULL;
+    for (i = 0; i < 2; i++) {
+        shorter = dagan_create(c, set, &net);
+        d.steps = l.steps[i];
+        CHECK(dagan_train(shorter, set, &d) == MDE_OK && bits_of_dagan(shorter) == l.bits[i]);
+    }
+    memset(&l, 0, sizeof l);
+    l.stop_at = 2;
+    d.steps = 5;
+    d.look = take_look;
+    shorter = dagan_create(c, set, &net);
+    CHECK(dagan_train(shorter, set, &d) == MDE_STOPPED && l.count == 1);
+    mde_context_free(c);
+}
+
 static void a_stopped_run_goes_on_to_the_same_bits(void)
 {
     check_a_stopped_run(0);
@@ -1122,6 +1169,7 @@ int main(void)
     TEST(pairs_are_of_one_class_and_evenly_drawn);
     TEST(classes_of_one_image_cannot_be_trained_on);
     TEST(weights_do_not_depend_on_threads_or_instruction_set);
+    TEST(a_look_sees_what_would_be_kept);
     TEST(a_stopped_run_goes_on_to_the_same_bits);
     TEST(the_generator_is_the_moving_average_of_its_weights);
     TEST(the_learning_rate_falls_to_nothing);
