@@ -4,7 +4,8 @@
     study_dagan.py split N FILE             the split of number N as dagan_lab --split takes it
     study_dagan.py run DATA OUT [N [SEED]]  trains and measures one split and seed; again: goes on. SCALE=0.02: a trial
     study_dagan.py rows N SEED OUT          rows of OUT/classify.csv and OUT/match.json into bench/study/dagan_*.csv
-    study_dagan.py tables                   Markdown from bench/study/dagan_*.csv
+    study_dagan.py set NAME OUT             those of a set that `dagan_lab classify --weights` was run on
+    study_dagan.py tables [PAGE]            bench/STUDY-DAGAN.md's tables from bench/study/dagan_*.csv, in their place
     study_dagan.py sheet IMAGES LABELS FILE examples/data/characters.pbm, from unpacked IDX files
 
 DATA is Omniglot's background set, 28 x 28, as IDX in alphabet order: omniglot28-background-images-idx3-ubyte.
@@ -18,7 +19,7 @@ import subprocess
 import sys
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-STUDY = os.path.join(HERE, "study")
+STUDY = os.environ.get("STUDY", os.path.join(HERE, "study"))
 ALPHABETS = """Magi 20 Futhorc 29 Arcadian 26 Armenian 41 Asomtavruli 40 Balinese 24 Bengali 46 Blackfoot 14 Braille 26
 Burmese 34 Cyrillic 33 Aramaic 22 Futurama 26 Grantha 43 Greek 24 Gujarati 48 Hebrew 22 Inuktitut 16 Hiragana 52
 Katakana 47 Korean 40 Latin 26 Malay 40 Mkhedruli 41 NKo 33 Ojibwe 14 Sanskrit 42 Syriac 23 Tagalog 17
@@ -46,10 +47,11 @@ def run(data, out, number="1", seed="1"):
     scale = float(os.environ.get("SCALE", "1"))
     os.makedirs(out, exist_ok=True)
     write_split(int(number), os.path.join(out, "split.json"))
-    options = ["--data", data, "--split", os.path.join(out, "split.json"), "--seed", seed, "--out", out]
+    steps = {"--steps": 8000, "--classifier-steps": 4000, "--episodes": 6000}
+    options = ["--data", data, "--split", os.path.join(out, "split.json"), "--seed", seed, "--made", "10", "--out", out]
+    for name, full in steps.items():
+        options += [name, str(max(2, int(full * scale)))]
     if scale < 1:
-        for name, full in (("--steps", 8000), ("--classifier-steps", 6000), ("--episodes", 6000)):
-            options += [name, str(max(2, int(full * scale)))]
         options += ["--runs", "1", "--samples", "5"]
     lab = os.environ.get("LAB", os.path.join(HERE, "..", "build", "dagan_lab"))
     for step in ("train", "sample", "classify", "match"):
@@ -68,78 +70,194 @@ def append(name, header, fresh):
 
 
 def rows(number, seed, out):
-    path = os.path.join(out, "classify.csv")
-    if os.path.exists(path):
-        with open(path) as f:
-            table = list(csv.DictReader(f))
-        if table:
-            names = list(table[0])[1:]
-            append("dagan_classify.csv", ["split", "seed"] + names,
-                   [[number, seed] + [row[name] for name in names] for row in table])
+    for name, path in (("dagan_classify.csv", "classify.csv"), ("dagan_training.csv", "training.csv")):
+        path = os.path.join(out, path)
+        if os.path.exists(path):
+            with open(path) as f:
+                table = list(csv.DictReader(f))
+            if table:
+                append(name, ["split", "seed"] + list(table[0])[1:],
+                       [[number, seed] + list(row.values())[1:] for row in table])
     path = os.path.join(out, "match.json")
     if not os.path.exists(path):
         return
     with open(path) as f:
         match = json.load(f)
-    append("dagan_match.csv", ["split", "seed", "matcher", "way", "shot", "accuracy", "gain", "gain_error", "weight"],
-           [[number, seed, m["matcher"], a["way"], a["shot"], a["mean"], a.get("gain", ""),
-             a.get("gain_standard_error", ""), a.get("weight", "")]
+    append("dagan_match.csv", ["split", "seed", "matcher", "way", "shot", "accuracy", "error", "without", "gain",
+                               "gain_error", "weight"],
+           [[number, seed, m["matcher"], a["way"], a["shot"], a["mean"], a.get("standard_error", ""),
+             a.get("without", ""), a.get("gain", ""), a.get("gain_standard_error", ""), a.get("weight", "")]
             for m in match.get("matchers", []) for a in m["accuracy"]])
     append("dagan_quality.csv", ["split", "seed", "kept", "diversity", "copy", "recognised", "real_recognised"],
            [[number, seed, q["kept"], q["diversity"], q["copy"], q["recognisability"], q["real_recognisability"]]
             for key, q in match.items() if key.startswith("quality")])
+    if "pixels" in match:
+        append("dagan_pixels.csv", ["split", "seed", "way", "real", "with_made"],
+               [[number, seed, match["pixels"]["way"], match["pixels"]["real"], match["pixels"]["with_made"]]])
+
+
+def named_set(name, out):
+    with open(os.path.join(out, "classify.csv")) as f:
+        table = list(csv.DictReader(f))
+    append("dagan_sets.csv", ["data"] + list(table[0])[1:], [[name] + list(row.values())[1:] for row in table])
 
 
 def read(name):
     path = os.path.join(STUDY, name)
+    if not os.path.exists(path):
+        return []
     with open(path) as f:
-        return list(csv.DictReader(f)) if os.path.exists(path) else []
+        return list(csv.DictReader(f))
 
 
-def last(row):
-    """Accuracy at the end of the training."""
-    return [float(row[f"accuracy{k}"]) for k in (4, 3, 2, 1) if row[f"accuracy{k}"]][0]
+LENGTHS = ("accuracy_quarter", "accuracy_half", "accuracy_all")
+ARMS = ("none", "standard", "classic", "DAGAN", "screened", "classic + screened")
+PAIRS = (("DAGAN", "none"), ("screened", "none"), ("classic + screened", "classic"))
 
 
-def mean_error(values):
+def best(row):
+    """Accuracy in % of a row: of the length that was trained for, of several the best."""
+    return 100 * max(float(row[k]) for k in LENGTHS if row[k])
+
+
+def mean_error(values, digits=1):
+    """Mean and its standard error, which takes two values or more."""
     mean = sum(values) / len(values)
     if len(values) < 2:
-        return f"{100 * mean:.1f}"
+        return f"{mean:.{digits}f}"
     error = math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1) / len(values))
-    return f"{100 * mean:.1f} +- {100 * error:.1f}"
+    return f"{mean:.{digits}f} +- {error:.{digits}f}"
 
 
-def tables():
-    if os.path.exists(os.path.join(STUDY, "dagan_quality.csv")):
-        print("| split, seed | kept | diversity | copy ratio | recognised | real ones |\n" + "| --- " * 6 + "|")
-        for q in read("dagan_quality.csv"):
-            cells = [f"{float(q[k]):.3f}" for k in ("kept", "diversity", "copy", "recognised", "real_recognised")]
-            print(f"| {q['split']}, {q['seed']} | " + " | ".join(cells) + " |")
-        print()
-    if os.path.exists(os.path.join(STUDY, "dagan_classify.csv")):
-        table = read("dagan_classify.csv")
-        measured = {}
-        for r in table:
-            if r["set"] == "target":
-                key = (int(r["samples"]), r["arm"])
-                measured.setdefault(key, {})[(r["split"], r["seed"], r["run"])] = (last(r), int(r["steps"]))
-        print("| real samples a class | arm | accuracy, % | over none, paired | over classic, paired | steps | runs |")
-        print("| --- " * 7 + "|")
-        for (samples, arm), got in sorted(measured.items(), key=lambda item: item[0][0]):
-            cells = [mean_error([v for v, _ in got.values()])]
-            for other in ("none", "classic"):
-                base = measured.get((samples, other), {})
-                both = [got[k][0] - base[k][0] for k in got if k in base]
-                cells.append("" if arm == other or not both else mean_error(both))
-            steps = sum(s for _, s in got.values()) / len(got)
-            print(f"| {samples} | {arm} | " + " | ".join(cells) + f" | {steps:.0f} | {len(got)} |")
-        print()
-    if os.path.exists(os.path.join(STUDY, "dagan_match.csv")):
-        print("| matcher | way, shot | accuracy, % | gain | weight |\n" + "| --- " * 5 + "|")
-        for m in read("dagan_match.csv"):
-            gain = f"{100 * float(m['gain']):.2f} +- {100 * float(m['gain_error']):.2f}" if m["gain"] else ""
-            print(f"| {m['matcher']} | {m['way']}, {m['shot']} | {100 * float(m['accuracy']):.2f} | {gain} | "
-                  f"{m['weight']} |")
+def table(header, lines):
+    return "\n".join(["| " + " | ".join(line) + " |" for line in [header, ["---"] * len(header)] + lines]) + "\n"
+
+
+def accuracies(measured, key):
+    """Accuracy by arm and run of what `key` selects."""
+    found = {}
+    for r in measured:
+        if key(r):
+            found.setdefault(r["arm"], {})[(r.get("split", ""), r.get("seed", ""), r["run"])] = best(r)
+    return found
+
+
+def differences(found, arm, other):
+    return {run: found[arm][run] - found[other][run] for run in found.get(arm, {}) if run in found.get(other, {})}
+
+
+def arms_table(measured, name, groups):
+    """Groups of rows, (what they are called, which they are): the arms, and what made images give, paired."""
+    lines = []
+    for group, key in groups:
+        found = accuracies(measured, key)
+        if not found:
+            continue
+        lines.append([group] + [mean_error(list(found[a].values())) if a in found else "" for a in ARMS] +
+                     [mean_error(list(d.values())) if d else "" for d in (differences(found, *p) for p in PAIRS)])
+    return table([name] + list(ARMS) + [f"{a} - {b}" for a, b in PAIRS], lines)
+
+
+def over_splits(measured, samples):
+    """What made images give at so many samples: the mean of the splits' means, with the standard error over splits."""
+    found = accuracies(measured, lambda r: r["set"] == "target" and r["samples"] == samples)
+    cells = []
+    for pair in PAIRS:
+        by_split = {}
+        for (split_number, _, _), value in differences(found, *pair).items():
+            by_split.setdefault(split_number, []).append(value)
+        cells.append(mean_error([sum(v) / len(v) for v in by_split.values()]) + f" ({len(by_split)})" if by_split
+                     else "")
+    return cells
+
+
+def classify_tables():
+    measured = read("dagan_classify.csv")
+    target = [r for r in measured if r["set"] == "target"]
+    groups = sorted({(int(r["samples"]), r["split"]) for r in target})
+    text = arms_table(target, "samples, split",
+                      [(f"{n}, {k}", lambda r, n=n, k=k: r["samples"] == str(n) and r["split"] == k)
+                       for n, k in groups])
+    text += "\nOver splits (their number), +- standard error over splits:\n\n"
+    text += table(["samples"] + [f"{a} - {b}" for a, b in PAIRS],
+                  [[str(n)] + over_splits(measured, str(n)) for n in sorted({n for n, _ in groups})])
+    text += "\nSteps of each arm on the target characters, made images a real one, share kept, share of a batch:\n\n"
+    lines = []
+    for n, k in groups:
+        cells = []
+        for arm in ARMS:
+            r = [r for r in target if r["arm"] == arm and r["samples"] == str(n) and r["split"] == k]
+            how = "" if not r or r[0]["made"] == "0" else f"; {r[0]['made']}, {r[0]['kept']}, {r[0]['share']}"
+            cells.append(r[0]["steps"] + how if r else "")
+        lines.append([f"{n}, {k}"] + cells)
+    text += table(["samples, split"] + list(ARMS), lines)
+    text += "\nChosen by, on the validation characters: accuracy after a quarter, half and all of the steps:\n\n"
+    lines = []
+    for r in sorted((r for r in measured if r["set"] == "validation"),
+                    key=lambda r: (int(r["samples"]), r["split"], ARMS.index(r["arm"]))):
+        how = "" if r["made"] == "0" else f" ({r['made']}, {r['kept']}, {r['share']})"
+        lines.append([f"{r['samples']}, {r['split']}", r["arm"] + how] +
+                     [f"{100 * float(r[k]):.1f}" if r[k] else "" for k in LENGTHS])
+    return text + table(["samples, split", "arm", "quarter", "half", "all"], lines)
+
+
+def quality_tables():
+    lines = [[q["split"], q["kept"]] + [f"{float(q[k]):.3f}" for k in ("diversity", "copy", "recognised",
+                                                                        "real_recognised")]
+             for q in read("dagan_quality.csv")]
+    return table(["split", "kept", "diversity", "copy ratio", "recognised", "real ones"], lines)
+
+
+def match_tables():
+    lines = []
+    for m in read("dagan_match.csv"):
+        error = f" +- {100 * float(m['error']):.2f}" if m["error"] else ""
+        gain = ""
+        if m["gain"]:
+            gain = f"{100 * float(m['gain']):.2f} +- {100 * float(m['gain_error']):.2f} by weight {m['weight']}"
+        lines.append([m["split"], m["matcher"], f"{m['way']}, {m['shot']}", f"{100 * float(m['accuracy']):.2f}{error}",
+                      gain])
+    text = table(["split", "support set", "way, shot", "accuracy, %", "gain over none, same network"], lines)
+    pixels = [[p["split"], p["way"], f"{100 * float(p['real']):.1f}", f"{100 * float(p['with_made']):.1f}"]
+              for p in read("dagan_pixels.csv")]
+    return text + "\nNearest neighbour by pixels, 1-shot, %:\n\n" + table(["split", "way", "real images alone",
+                                                                          "with 10 made ones"], pixels)
+
+
+def training_table():
+    measured = read("dagan_training.csv")
+    splits = sorted({r["split"] for r in measured})
+    steps = sorted({int(r["step"]) for r in measured})
+    lines = []
+    for step in steps[3::4]:
+        found = {r["split"]: r for r in measured if int(r["step"]) == step}
+        lines.append([str(step)] + [f"{100 * float(found[k]['recognised']):.1f}, {float(found[k]['diversity']):.2f}"
+                                    if k in found else "" for k in splits])
+    return table(["steps"] + [f"split {k}" for k in splits], lines)
+
+
+def set_table(*names):
+    measured = [r for r in read("dagan_sets.csv") if r["data"] in names]
+    groups = sorted({(r["data"], int(r["samples"])) for r in measured})
+    return arms_table(measured, "set, samples a class",
+                      [(f"{d}, {n}", lambda r, d=d, n=n: r["data"] == d and r["samples"] == str(n))
+                       for d, n in groups])
+
+
+PARTS = {"characters": lambda: set_table("characters"), "classify": classify_tables, "quality": quality_tables,
+         "match": match_tables, "training": training_table, "sets": lambda: set_table("mnist", "fashion", "olivetti")}
+
+
+def tables(page=os.path.join(HERE, "STUDY-DAGAN.md")):
+    """Puts each part between its marks, <!-- name --> and <!-- end -->."""
+    with open(page) as f:
+        text = f.read()
+    for name, part in PARTS.items():
+        before, mark, rest = text.partition(f"<!-- {name} -->\n")
+        if mark:
+            text = before + mark + "\n" + part() + "\n<!-- end -->" + rest.partition("<!-- end -->")[2]
+    with open(page, "w") as f:
+        f.write(text)
 
 
 def sheet(images, labels, path):
@@ -176,7 +294,7 @@ def sheet(images, labels, path):
 
 
 def main():
-    commands = {"split": lambda n, path: write_split(int(n), path), "run": run, "rows": rows, "tables": tables,
+    commands = {"split": lambda n, path: write_split(int(n), path), "run": run, "rows": rows, "set": named_set, "tables": tables,
                 "sheet": sheet}
     if len(sys.argv) < 2 or sys.argv[1] not in commands:
         sys.exit(__doc__)

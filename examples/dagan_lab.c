@@ -1116,10 +1116,9 @@ static const char *const arm_names[ARMS] = { "none", "standard", "classic", "DAG
                                              "classic + screened" };
 
 /* An arm may train for a quarter, half or all of the largest number of steps, which is the same for all: each from the
-   start, with its own fall of the learning rate, so that no network is judged halfway down. On validation classes all are
-   tried until twice the steps gain less than FLAT. */
+   start, with its own fall of the learning rate, so that no network is judged halfway down. On validation classes all
+   three are tried. */
 enum { LENGTHS = 3, EVERY = -1 };
-#define FLAT 0.005
 
 static int64_t length_steps(int64_t largest, int length)
 {
@@ -1131,7 +1130,7 @@ static int64_t length_steps(int64_t largest, int length)
 typedef struct recipe {
     int each;                           /* made images a real one */
     double kept, share;                 /* of what is made; of a batch, 0: none are made */
-    int length;                         /* EVERY: all that it takes to see which is long enough */
+    int length;                         /* EVERY: all, to see which is best */
 } recipe;
 
 /* One training: which images, how, and what came out. */
@@ -1357,7 +1356,6 @@ static double try_arm(lab *l, trial *t)
         for (k = first; k <= last && !bad(l); k++) {
             t->steps = length_steps(budget_of(l, real), k);
             t->values[k] = train_classifier(l, t, real, made, test, t->steps, split);
-            if (k > first && t->values[k] - t->values[k - 1] < FLAT) break;
         }
         dagan_images_free(made);
         dagan_images_free(real);
@@ -1370,7 +1368,8 @@ static double try_arm(lab *l, trial *t)
     if (bad(l)) return (double)NAN;
     if (!l->p.quiet) {
         fprintf(stderr, "classify: %s classes, %d samples a class, %s, run %d: %.2f %% after %lld steps\n",
-                set_name_of(l, t), t->n, arm_names[t->arm], t->run + 1, 100 * t->values[k], (long long)t->steps);
+                set_name_of(l, t), t->n, arm_names[t->arm], t->run + 1, 100 * t->values[k],
+                (long long)(t->steps >> (last - k)));
     }
     return t->values[k];
 }
@@ -2006,9 +2005,9 @@ static void add_classify(mde_text *t, const mde_json *j)
     int n = 0, k;
     if (add_left_out(t, j)) return;
     mde_text_format_html(t, "<p>Set: %s", mde_json_string(j, "set", ""));
-    mde_text_format(t, ". %d classes, %d test images of each, %d runs with a split of their own; each classifier "
-                    "trains until its accuracy on validation classes is flat, at most %lld steps for each thousand "
-                    "real images.</p>\n<table><tr><th>real samples a class</th>",
+    mde_text_format(t, ". %d classes, %d test images of each, %d runs with a split of their own; each arm trains for a "
+                    "quarter, half or all of %lld steps (more if there are over a thousand real images), whichever was "
+                    "best on validation classes.</p>\n<table><tr><th>real samples a class</th>",
                     program_int(j, "classes"), program_int(j, "test_samples"), program_int(j, "runs"),
                     (long long)program_integer(j, "steps"));
     for (k = 0; k < ARMS; k++) mde_text_format(t, "<th>%s</th>", arm_names[k]);
@@ -2137,8 +2136,7 @@ static void add_match(mde_text *t, const mde_json *j)
         mde_text_add(t, "</tr>\n");
     }
     mde_text_format(t, "</table>\n<p class=\"note\">Accuracy in %% on %d target classes, &plusmn; standard error over "
-                    "%d episodes; each network was trained on source classes until its accuracy on validation classes "
-                    "was flat, for at most %d episodes.</p>\n",
+                    "%d episodes; each network was trained on source classes for %d episodes.</p>\n",
                     program_int(j, "classes"), program_int(j, "test_episodes"),
                     program_int(j, "episodes"));
     if (pixels) {

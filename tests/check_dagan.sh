@@ -357,4 +357,29 @@ wrong sample_before_train "not there" "$lab" sample --preset quick --quiet
 "$lab" train $tiny --out "$work/one/train.json/out" >"$work/stdout" 2>"$work/stderr"
 if [ $? -eq 1 ] && [ "$(wc -l <"$work/stderr")" -eq 1 ]; then ok unwritable_out; else bad unwritable_out "$(cat "$work/stderr")"; fi
 
+# The study: its page is that of its rows, and its path, from images to rows and tables, is run where there are images.
+page_is_that_of_its_rows() {
+    cp bench/STUDY-DAGAN.md "$work/page.md" && python3 bench/study_dagan.py tables "$work/page.md" &&
+        cmp bench/STUDY-DAGAN.md "$work/page.md"
+}
+study_goes_from_images_to_tables() {
+    STUDY=$work/study LAB=$lab SCALE=0.001 python3 bench/study_dagan.py run "$work/$images-images-idx3-ubyte" "$work/split1" &&
+        STUDY=$work/study python3 bench/study_dagan.py tables "$work/page.md" &&
+        grep -q '^| 5, 1 |' "$work/page.md" && grep -q '^| 1 | made images, weighted |' "$work/page.md"
+}
+images=omniglot28-background
+if ! command -v python3 >/dev/null; then
+    skip the_study_of_made_images "no python3"
+else
+    try the_study_page_is_that_of_its_rows page_is_that_of_its_rows
+    if [ -f "${MDEMIX_SHARED:-}/data/omniglot/$images-images-idx3-ubyte.gz" ]; then
+        for part in images-idx3-ubyte labels-idx1-short; do
+            gzip -dc "$MDEMIX_SHARED/data/omniglot/$images-$part.gz" >"$work/$images-$part"
+        done
+        try the_study_goes_from_images_to_tables study_goes_from_images_to_tables
+    else
+        skip the_study_goes_from_images_to_tables "no images: MDEMIX_SHARED"
+    fi
+fi
+
 finish
