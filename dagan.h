@@ -1184,33 +1184,70 @@ static int dagan__max_pool_adjoint_shape(DAGAN__SHAPE)
                      (long long)in[0]->shape[1], (long long)in[0]->shape[2]);
 }
 
-/* Offset in x, from the start of its image, of the first maximum of a window in channel k. */
-static int64_t dagan__window_maximum(const dagan__pooling *m, const float *x, int64_t row, int64_t column, int64_t k)
+enum { DAGAN__POOL_CHANNELS = 64 };     /* that are looked at side by side */
+
+/* Offset of place 0 .. size^2 - 1 of a window from its first place. */
+static int64_t dagan__window_offset(const dagan__pooling *m, int place)
 {
-    int64_t i, j, best = ((row * m->size) * m->w + column * m->size) * m->channels + k;
-    for (i = 0; i < m->size; i++) {
-        for (j = 0; j < m->size; j++) {
-            int64_t at = ((row * m->size + i) * m->w + column * m->size + j) * m->channels + k;
-            if (x[at] > x[best]) best = at;
+    return (place / m->size * m->w + place % m->size) * m->channels;
+}
+
+/* In which place of the window that begins at x each of `count` channels has its first maximum. */
+static void dagan__window_maxima(const dagan__pooling *m, const float *x, int count, int32_t *places)
+{
+    float best[DAGAN__POOL_CHANNELS];
+    memcpy(best, x, (size_t)count * sizeof *best);
+    memset(places, 0, (size_t)count * sizeof *places);
+    for (int place = 1; place < m->size * m->size; place++) {
+        const float *at = x + dagan__window_offset(m, place);
+        for (int k = 0; k < count; k++) {
+            int32_t before = places[k];
+            places[k] = at[k] > best[k] ? place : before;
+        }
+        for (int k = 0; k < count; k++) {
+            float value = at[k], until = best[k];
+            best[k] = value > until ? value : until;
         }
     }
-    return best;
+}
+
+/* One window's channels from `corner` on, an offset in x: the values y there at the maxima of x, or their adjoint. */
+static void dagan__window_pool(const dagan__pooling *m, const float *x, int64_t corner, int count, const float *y,
+                               float *to)
+{
+    int32_t places[DAGAN__POOL_CHANNELS];
+    dagan__window_maxima(m, x + corner, count, places);
+    if (!m->to_fine) memcpy(to, y + corner, (size_t)count * sizeof *to);
+    for (int place = 0; place < m->size * m->size; place++) {
+        int64_t at = corner + dagan__window_offset(m, place);
+        if (m->to_fine) {
+            for (int k = 0; k < count; k++) {
+                float value = y[k];
+                to[at + k] = places[k] == place ? value : 0.0f;
+            }
+        } else {
+            for (int k = 0; k < count; k++) {
+                float value = y[at + k], until = to[k];
+                to[k] = places[k] == place ? value : until;
+            }
+        }
+    }
 }
 
 static void dagan__max_pool_image(int64_t image, void *user)
 {
     const dagan__pooling *m = (const dagan__pooling *)user;
-    int64_t fine = m->h * m->w * m->channels, coarse = m->oh * m->ow * m->channels, row, column, k, at;
+    int64_t fine = m->h * m->w * m->channels, coarse = m->oh * m->ow * m->channels;
     const float *x = m->x + image * fine, *y = m->y + image * (m->to_fine ? coarse : fine);
     float *to = m->result + image * (m->to_fine ? fine : coarse);
     if (m->to_fine) memset(to, 0, (size_t)fine * sizeof *to);
-    for (row = 0; row < m->oh; row++) {
-        for (column = 0; column < m->ow; column++) {
-            for (k = 0; k < m->channels; k++) {
-                at = dagan__window_maximum(m, x, row, column, k);
-                if (m->to_fine) to[at] = *y++;
-                else *to++ = y[at];
-            }
+    for (int64_t window = 0; window < m->oh * m->ow; window++) {
+        int64_t corner = (window / m->ow * m->size * m->w + window % m->ow * m->size) * m->channels;
+        for (int64_t k = 0; k < m->channels; k += DAGAN__POOL_CHANNELS) {
+            int count = m->channels - k < DAGAN__POOL_CHANNELS ? (int)(m->channels - k) : DAGAN__POOL_CHANNELS;
+            dagan__window_pool(m, x, corner + k, count, y, to);
+            if (m->to_fine) y += count;
+            else to += count;
         }
     }
 }
