@@ -60,7 +60,8 @@
        the kernels (7), its VJP mde__NAME_vjp (8). Any other op: shape, forward and VJP functions and a row mde__op_NAME
        in 8, its name in the list mde__ops, a prototype. Each has a case in tests/test_ops.c, or the suite fails.
      A kernel: an entry in MDE__KERNELS (7), its text MDE__K(NAME); callers take mde__kernel_NAME(simd).
-     A regressor: its mathematics, struct, functions and row mde__NAME_kind (15), an mde_model (3.9), both in mde__kind.
+     A regressor: its mathematics, struct, functions and row mde__NAME_kind (15), an mde_model (3.9), both in mde__kind;
+       for its name in MDE_AUTO and on command lines, a row of mde__recipes.
      A file format: mde_NAME_parse from bytes in memory, and mde_NAME_read, which has them from mde_file_read, the one
        door to files (5); their prototypes (3.2); a case in tests/fuzz_files.c.
 
@@ -79,10 +80,7 @@
      J. Su et al.: RoFormer. 2021. Rotary positions.
 
    LICENCE
-     Public domain or MIT-0, as you choose; see the file LICENSE.
-
-   VERSIONS
-     0.2.0  programs and SVG plots are in examples/; models by recipes; published models; Windows */
+     Public domain or MIT-0, as you choose; see the file LICENSE. */
 
 #ifndef MDEMIX_H
 #define MDEMIX_H
@@ -556,9 +554,8 @@ typedef struct mde_adamw_desc {
 } mde_adamw_desc;
 #define MDE_ZERO (-1.0)                     /* a real zero where 0 means the default */
 /* One step from the gradients; counts the step for the bias correction; returns the gradient's norm before clipping.
-   A norm that is not finite is MDE_NOT_FINITE and changes nothing, here and in SGD. */
+   A norm that is not finite is MDE_NOT_FINITE and changes nothing. */
 MDEDEF double mde_adamw_step(mde_params *p, const mde_adamw_desc *desc);
-MDEDEF mde_status mde_sgd_step(mde_params *p, double learning_rate);   /* w -= rate grad */
 
 /* Learning rate at a step: linear warm-up, then cosine to `final`, constant, or warm-up/stable/decay (WSD, the last
    `decay` share of the steps linear to `final`). final and decay are shares: of the peak, of the steps. */
@@ -1553,7 +1550,7 @@ static int mde__parse_number(const char *text, size_t length, double *value)
     return 1;
 }
 
-/* FNV-1a, 64 bits: fingerprints of files and settings, streams of random numbers from names. */
+/* FNV-1a, 64 bits. */
 MDE__WARM
 static uint64_t mde__hash(uint64_t hash, const void *bytes, size_t size)
 {
@@ -2469,8 +2466,7 @@ static char *mde__join_path(mde_context *c, const char *folder, const char *name
 /* Text that grows, JSON, CSV, .npy and safetensors. Bytes from outside enter here and nowhere else. JSON and CSV are
    walked twice by the same code: the first walk checks everything and counts, the second one fills blocks of just that
    size; the binary formats compare what their headers promise with the bytes that are there before they allocate.
-   Numbers of several bytes are put together and taken apart byte by byte, so that the byte order of the machine does
-   not matter. */
+   Numbers are put together and taken apart byte by byte, whatever the machine's order of bytes. */
 
 #define MDE__NPY_HEADER 10000                           /* bytes; NumPy's own limit for files it does not trust */
 #define MDE__SAFETENSORS_HEADER ((uint64_t)100000000)   /* bytes; the limit of the format's reference reader */
@@ -4505,10 +4501,10 @@ MDEDEF void mde_random_mixture(mde_random *r, int n, double *weights)
    ====================================================================== */
 
 /* Loops over float32 arrays. The text of a kernel stands here once, written for vectors of MDE__W floats; it is read
-   once for each instruction set (this file includes itself), and the context holds the table of the set that its CPU
-   has. All sets give the same bits: an element of a matrix product is one chain of fused multiply-adds in order of k;
-   a sum runs in 16 virtual lanes, lane = index mod 16, folded by one fixed tree; exp, log, tanh and sin are polynomials
-   written here. Threads share out rows or elements at places that do not show in the result. */
+   once for each instruction set (this file includes itself); a context uses the one of its CPU. All give the same bits:
+   an element of a matrix product is one chain of fused multiply-adds in order of k; a sum runs in 16 virtual lanes,
+   lane = index mod 16, folded by one fixed tree; exp, log, tanh and sin are polynomials written here. Threads share out
+   rows or elements at places that do not show in the result. */
 
 /* Vector types with operators, a GNU extension; not where clang gives them to the NEON of ARMv7, which rounds denormal
    numbers to zero. */
@@ -10416,20 +10412,6 @@ MDEDEF double mde_adamw_step(mde_params *p, const mde_adamw_desc *desc)
     return norm;
 }
 
-MDEDEF mde_status mde_sgd_step(mde_params *p, double learning_rate)
-{
-    if (!p || mde__bad(p->context)) return p ? p->context->status : MDE_BAD_ARGUMENT;
-    if (!(mde_params_grad_norm(p) < (double)INFINITY)) {
-        return mde_fail(p->context, MDE_NOT_FINITE, "sgd: the norm of the gradient is not finite");
-    }
-    for (int i = 0; i < p->count; i++) {
-        mde_tensor *t = &p->items[i]->tensor;
-        mde__vaxpy(p->context, (int64_t)t->count, (float)-learning_rate, t->grad, t->data);
-    }
-    p->steps++;
-    return MDE_OK;
-}
-
 MDEDEF double mde_schedule_rate(const mde_schedule *s, int64_t step)
 {
     double share;
@@ -10482,13 +10464,29 @@ static mde_context *mde__sets_context(int sets, mde_params *const *p)
 }
 
 /* With `moments` also those of the optimizer, and its steps. */
+/* Of a checkpoint's metadata and numbers, these little-endian everywhere: damage shows. */
+static void mde__checkpoint_print(int pairs, const char *const *metadata, int count, const mde_safetensor *tensors,
+                                  char print[17])
+{
+    uint64_t hash = MDE__HASH_START;
+    unsigned char bytes[4];
+    for (int i = 0; i < 2 * pairs; i++) hash = mde__hash(hash, metadata[i], strlen(metadata[i]) + 1);
+    for (int i = 0; i < count; i++) {
+        for (size_t j = 0; j < tensors[i].count; j++) {
+            mde__put_float(bytes, tensors[i].data[j]);
+            hash = mde__hash(hash, bytes, sizeof bytes);
+        }
+    }
+    snprintf(print, 17, "%016llx", (unsigned long long)hash);
+}
+
 static mde_status mde__sets_write(int sets, mde_params *const *p, const char *path, int pairs,
                                   const char *const *metadata, int moments)
 {
     mde_context *c = mde__sets_context(sets, p);
     mde_safetensor *entries;
     const char **all;
-    char steps[MDE__SETS * 24];
+    char steps[MDE__SETS * 24], print[17];
     size_t length = 0, capacity = 1;
     int count = 0;
     if (!c) return sets > 0 && p && p[0] ? mde_context_status(p[0]->context) : MDE_BAD_ARGUMENT;
@@ -10499,7 +10497,7 @@ static mde_status mde__sets_write(int sets, mde_params *const *p, const char *pa
         length += (size_t)snprintf(steps + length, sizeof steps - length, k ? " %lld" : "%lld", (long long)p[k]->steps);
     }
     entries = (mde_safetensor *)mde_alloc(c, capacity, sizeof *entries);
-    all = (const char **)mde_alloc(c, (size_t)pairs * 2 + 2, sizeof *all);
+    all = (const char **)mde_alloc(c, (size_t)pairs * 2 + 4, sizeof *all);
     for (int k = 0; k < sets; k++) {
         for (int i = 0; i < p[k]->count && !mde__bad(c); i++) {
             const mde__parameter *item = p[k]->items[i];
@@ -10511,10 +10509,11 @@ static mde_status mde__sets_write(int sets, mde_params *const *p, const char *pa
         }
     }
     if (!mde__bad(c)) {
+        const char *own[4] = { "adamw.steps", steps, "checkpoint.fingerprint", print };
         for (int i = 0; i < 2 * pairs; i++) all[i] = metadata[i];
-        all[2 * pairs] = "adamw.steps";
-        all[2 * pairs + 1] = steps;
-        mde_safetensors_write(c, path, count, entries, pairs + (moments != 0), all);
+        memcpy(all + 2 * pairs, own, sizeof own);
+        if (moments) mde__checkpoint_print(pairs + 1, all, count, entries, print);
+        mde_safetensors_write(c, path, count, entries, pairs + (moments ? 2 : 0), all);
     }
     for (int i = 0; moments && entries && i < count; i++) {
         if (i % 3 != 0) mde_release(c, (void *)(uintptr_t)entries[i].name);
@@ -10575,7 +10574,13 @@ static mde_status mde__params_load(int sets, mde_params *const *p, const char *p
 {
     mde_context *c = p[0]->context;
     const float **found, **next;
+    const char *was = mde_safetensors_metadata(file, "checkpoint.fingerprint");
+    char print[17];
     size_t capacity = 1;
+    if (was) mde__checkpoint_print(file->pairs - 1, file->metadata, file->count, file->tensors, print);
+    if (was && strcmp(was, print) != 0) {
+        return mde_fail(c, MDE_BAD_FILE, "%s: was damaged after it was written", path);
+    }
     for (int k = 0; k < sets; k++) {
         if (moments && mde__params_moments(p[k]) != MDE_OK) return c->status;
         capacity += (size_t)p[k]->count * 3;
@@ -10618,16 +10623,15 @@ MDEDEF mde_status mde_params_read(mde_params *p, const char *path)
     return c->status;
 }
 
-/* The optimizer's steps of each set, numbers with a space between them. */
+/* The optimizer's steps of each set, a space between them. */
 static int mde__parse_steps(const char *text, int sets, int64_t *steps)
 {
     for (int k = 0; text && k < sets; k++) {
-        size_t length = strcspn(text, " ");
-        double number;
-        if (!mde__parse_number(text, length, &number) || !(number >= 0 && number < 9e15) || number != floor(number))
-            return 0;
-        steps[k] = (int64_t)number;
-        text += length + (text[length] == ' ' && k + 1 < sets);
+        char *end;
+        if (k > 0 && *text++ != ' ') return 0;
+        steps[k] = *text >= '0' && *text <= '9' ? strtoll(text, &end, 10) : INT64_MAX;
+        if (steps[k] > (int64_t)9e15) return 0;
+        text = end;
     }
     return text && *text == 0;
 }
@@ -16906,8 +16910,7 @@ static double mde__normal_below(double z)
    row; each part below begins with its mathematics and ends with its row. The one idea of most: factor once, then read
    everything off the factor. Ridge takes every penalty's leave-one-out error from one eigen-decomposition; a Gaussian
    process takes likelihood, gradient and predictions from the inverse of its Cholesky factor; the joint process from
-   those of single targets and of what they share. To add one: a value of mde_model, a part here, an entry in the list
-   of mde__kind, and, for a name in MDE_AUTO and on command lines, a row of mde__recipes.
+   those of single targets and of what they share.
 
    A constant that says "tuned on RegMix" was chosen by how well the public RegMix runs were predicted, their test runs
    among them: the figures of the README's table of these runs are to that extent not held out. */
@@ -21860,8 +21863,7 @@ static void mde__draws_predict(mde__draws *p, const mde_surrogate *s, const mde_
    each neighbourhood, h being the Hellinger distance. A run at x moves the difference of mixture q to the best one, b,
    by (k(q, x) - k(b, x)) z / sqrt(k(x, x) + s^2) with z standard normal. Of the variance of that difference it takes
    the square of that factor; what it promises is the sum of the shares that it takes over the good mixtures, and k is
-   then that given the run. Absolute variances in place of shares, or good mixtures by mean - sd, send whole rounds to
-   where little is known and much is bad. The form and the constants were chosen by bench/regret.c, on fitted truths. */
+   then that given the run. The form and the constants were chosen by bench/regret.c, on fitted truths. */
 typedef struct mde__learning {
     int count, good, k;
     double noise;               /* s^2 */

@@ -15,10 +15,15 @@ try has_help_version_and_exit_codes has_help_version_and_exit_codes dagan_lab "$
 tiny="--preset quick --size 16 --steps 20 --classifier-steps 4 --episodes 3 --runs 1 --quiet"
 
 try a_run_ends_with_a_report "$lab" run $tiny --threads 1 --out "$work/one"
-for file in dagan.safetensors weights.safetensors weights.matcher.safetensors training.png samples.png interpolation.png \
-    train.json classify.json classify.csv match.json transfer.json report.html report.json; do
+for file in dagan.safetensors weights.safetensors weights.matcher.safetensors training.png training.csv samples.png \
+    interpolation.png failures.png nearest.png train.json sample.json classify.json classify.csv match.json transfer.json \
+    report.html report.json; do
     try "run_writes_$file" test -s "$work/one/$file"
 done
+for part in 'look like another class' 'No copies of the training' 'diversity of made images' 'by made images a real one'; do
+    try "the_report_shows_$(echo "$part" | tr ' ' '_')" grep -q "$part" "$work/one/report.html"
+done
+try looks_are_taken_at_every_twentieth test "$(wc -l <"$work/one/training.csv")" -eq 21
 try report_is_one_file_without_references sh -c "! grep -Eq '(src|href)=\"[^d]' '$work/one/report.html'"
 
 try two_threads_train "$lab" train $tiny --threads 2 --out "$work/two"
