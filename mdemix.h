@@ -572,15 +572,15 @@ MDEDEF mde_status mde_params_read(mde_params *p, const char *path);
 /* Several sets, at most 16, whose names differ, in one file. */
 MDEDEF mde_status mde_params_write_sets(int sets, mde_params *const *p, const char *path, int pairs,
                                         const char *const *metadata);
-/* A checkpoint also holds the optimizer's moments and step, so that a continued run gives the same bits. */
+/* A checkpoint also holds the optimizer's moments and step, so that a continued run gives the same bits, and a
+   fingerprint, so that a damaged one is refused. */
 MDEDEF mde_status mde_checkpoint_write(const mde_params *p, const char *path, int pairs, const char *const *metadata);
 /* Returns the file (for its metadata) after loading it into the set; NULL on error. */
 MDEDEF mde_safetensors *mde_checkpoint_read(mde_params *p, const char *path);
 /* The same for several sets. */
 MDEDEF mde_status mde_checkpoint_write_sets(int sets, mde_params *const *p, const char *path, int pairs,
                                             const char *const *metadata);
-MDEDEF mde_safetensors *mde_checkpoint_read_sets(int sets, mde_params *const *p, const char *path);
-/* The same from a file that mde_safetensors_read gave, after a look at its metadata; path is for messages. */
+/* Into sets, from a file that mde_safetensors_read gave, after a look at its metadata; path is for messages. */
 MDEDEF mde_status mde_checkpoint_load_sets(int sets, mde_params *const *p, const char *path,
                                            const mde_safetensors *file);
 #endif
@@ -3832,12 +3832,21 @@ static int mde__safetensors_copy(mde_context *c, const char *name, const unsigne
     return 1;
 }
 
+/* A checkpoint's last pair is a fingerprint of those before it and of the data. */
+static uint64_t mde__hash_pairs(int pairs, const char *const *metadata)
+{
+    uint64_t hash = MDE__HASH_START;
+    for (int i = 0; i < 2 * pairs; i++) hash = mde__hash(hash, metadata[i], strlen(metadata[i]) + 1);
+    return hash;
+}
+
 static int mde__safetensors_fill(mde_context *c, const char *name, const unsigned char *p, size_t size,
                                  mde__safetensors_file *f)
 {
     uint64_t length = !p || size < 8 ? UINT64_MAX : mde__get_bytes(p, 8, 0);
     const mde_json *entry;
     mde__tensor_bytes *bytes;
+    const char *was;
     char what[256];
     int good = 1;
     if (!p || size < 8 || length > MDE__SAFETENSORS_HEADER || length > size - 8 || length == 0 || p[8] != '{') {
@@ -3867,7 +3876,11 @@ static int mde__safetensors_fill(mde_context *c, const char *name, const unsigne
     }
     good = good && !mde__bad(c) && mde__safetensors_copy(c, name, p + 8 + length, size - 8 - length, bytes, f);
     mde_release(c, bytes);
-    return good;
+    was = good ? mde_safetensors_metadata(&f->file, "checkpoint.fingerprint") : NULL;
+    if (!was) return good;
+    snprintf(what, 17, "%016llx", (unsigned long long)mde__hash(mde__hash_pairs(f->file.pairs - 1, f->file.metadata),
+                                                                p + 8 + length, size - 8 - (size_t)length));
+    return strcmp(was, what) == 0 || !mde_fail(c, MDE_BAD_FILE, "%s: was damaged after it was written", name);
 }
 
 MDEDEF mde_safetensors *mde_safetensors_parse(mde_context *c, const char *name, const void *bytes, size_t size)
@@ -10464,20 +10477,14 @@ static mde_context *mde__sets_context(int sets, mde_params *const *p)
 }
 
 /* With `moments` also those of the optimizer, and its steps. */
-/* Of a checkpoint's metadata and numbers, these little-endian everywhere: damage shows. */
-static void mde__checkpoint_print(int pairs, const char *const *metadata, int count, const mde_safetensor *tensors,
-                                  char print[17])
+static uint64_t mde__hash_floats(uint64_t hash, size_t count, const float *x)
 {
-    uint64_t hash = MDE__HASH_START;
     unsigned char bytes[4];
-    for (int i = 0; i < 2 * pairs; i++) hash = mde__hash(hash, metadata[i], strlen(metadata[i]) + 1);
-    for (int i = 0; i < count; i++) {
-        for (size_t j = 0; j < tensors[i].count; j++) {
-            mde__put_float(bytes, tensors[i].data[j]);
-            hash = mde__hash(hash, bytes, sizeof bytes);
-        }
+    for (size_t i = 0; i < count; i++) {
+        mde__put_float(bytes, x[i]);
+        hash = mde__hash(hash, bytes, sizeof bytes);
     }
-    snprintf(print, 17, "%016llx", (unsigned long long)hash);
+    return hash;
 }
 
 static mde_status mde__sets_write(int sets, mde_params *const *p, const char *path, int pairs,
@@ -10511,8 +10518,11 @@ static mde_status mde__sets_write(int sets, mde_params *const *p, const char *pa
     if (!mde__bad(c)) {
         const char *own[4] = { "adamw.steps", steps, "checkpoint.fingerprint", print };
         for (int i = 0; i < 2 * pairs; i++) all[i] = metadata[i];
+        uint64_t hash;
         memcpy(all + 2 * pairs, own, sizeof own);
-        if (moments) mde__checkpoint_print(pairs + 1, all, count, entries, print);
+        hash = mde__hash_pairs(pairs + 1, all);
+        for (int i = 0; moments && i < count; i++) hash = mde__hash_floats(hash, entries[i].count, entries[i].data);
+        snprintf(print, sizeof print, "%016llx", (unsigned long long)hash);
         mde_safetensors_write(c, path, count, entries, pairs + (moments ? 2 : 0), all);
     }
     for (int i = 0; moments && entries && i < count; i++) {
@@ -10574,13 +10584,7 @@ static mde_status mde__params_load(int sets, mde_params *const *p, const char *p
 {
     mde_context *c = p[0]->context;
     const float **found, **next;
-    const char *was = mde_safetensors_metadata(file, "checkpoint.fingerprint");
-    char print[17];
     size_t capacity = 1;
-    if (was) mde__checkpoint_print(file->pairs - 1, file->metadata, file->count, file->tensors, print);
-    if (was && strcmp(was, print) != 0) {
-        return mde_fail(c, MDE_BAD_FILE, "%s: was damaged after it was written", path);
-    }
     for (int k = 0; k < sets; k++) {
         if (moments && mde__params_moments(p[k]) != MDE_OK) return c->status;
         capacity += (size_t)p[k]->count * 3;
@@ -10651,18 +10655,13 @@ MDEDEF mde_status mde_checkpoint_load_sets(int sets, mde_params *const *p, const
     return c->status;
 }
 
-MDEDEF mde_safetensors *mde_checkpoint_read_sets(int sets, mde_params *const *p, const char *path)
-{
-    mde_context *c = mde__sets_context(sets, p);
-    mde_safetensors *file = c ? mde_safetensors_read(c, path) : NULL;
-    if (!file || mde_checkpoint_load_sets(sets, p, path, file) == MDE_OK) return file;
-    mde_safetensors_free(c, file);
-    return NULL;
-}
-
 MDEDEF mde_safetensors *mde_checkpoint_read(mde_params *p, const char *path)
 {
-    return mde_checkpoint_read_sets(1, &p, path);
+    mde_context *c = mde__sets_context(1, &p);
+    mde_safetensors *file = c ? mde_safetensors_read(c, path) : NULL;
+    if (!file || mde_checkpoint_load_sets(1, &p, path, file) == MDE_OK) return file;
+    mde_safetensors_free(c, file);
+    return NULL;
 }
 
 MDEDEF int mde_print_progress(const mde_progress *p, void *user)

@@ -531,7 +531,7 @@ static inline void program_try_file(mde_context *c, const char *path)
     if (path && !program_failed(c)) mde_file_try(c, path);
 }
 
-/* A checkpoint of mde_lm_train or dagan_train that is empty or cut short, as a copy or a disk may leave it: that is
+/* A checkpoint of mde_lm_train or dagan_train that is cut short or damaged, as a copy or a disk may leave it: that is
    said, and it is removed, for the training would fail at it each time and begins anew without it. All else stays. */
 static inline void program_check_checkpoint(mde_context *c, const char *name, const char *path)
 {
@@ -557,7 +557,7 @@ static inline void program_check_checkpoint(mde_context *c, const char *name, co
     snprintf(what, sizeof what, "%s; the training begins anew", mde_error(c));
     mde_clear_error(c);
     if (remove(path) == 0) program_complain(name, what);
-    else mde_fail(c, MDE_IO, "%s: is cut short and cannot be removed: %s", path, strerror(errno));
+    else mde_fail(c, MDE_IO, "%s: is damaged and cannot be removed: %s", path, strerror(errno));
 }
 
 /* An error when a folder could not be made or nothing written in it. Makes nothing. */

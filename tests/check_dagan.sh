@@ -99,6 +99,11 @@ head -c 5000 "$work/one/dagan.safetensors" >"$work/cut/dagan.safetensors"
 try a_training_with_a_cut_checkpoint_begins_anew sh -c "'$lab' train $tiny --threads 1 --out '$work/cut' 2>&1 |
     grep -q '/cut/dagan.safetensors: .*; the training begins anew'"
 try a_training_with_a_cut_checkpoint_gives_the_same cmp "$work/one/dagan.safetensors" "$work/cut/dagan.safetensors"
+size=$(wc -c <"$work/cut/dagan.safetensors")
+printf '\125' | dd of="$work/cut/dagan.safetensors" bs=1 seek=$((size - 1001)) conv=notrunc 2>/dev/null
+try a_training_with_a_damaged_checkpoint_begins_anew sh -c "'$lab' train $tiny --threads 1 --out '$work/cut' 2>&1 |
+    grep -q '/cut/dagan.safetensors: was damaged .*; the training begins anew'"
+try a_training_with_a_damaged_checkpoint_gives_the_same cmp "$work/one/dagan.safetensors" "$work/cut/dagan.safetensors"
 
 # Stopped by a signal: a valid checkpoint, and the exit code of an interrupted program.
 "$lab" train $tiny --steps 100000 --threads 1 --out "$work/stop" >/dev/null 2>&1 &
