@@ -115,9 +115,9 @@ ARMS = ("none", "standard", "classic", "DAGAN", "screened", "classic + screened"
 PAIRS = (("DAGAN", "none"), ("screened", "none"), ("classic + screened", "classic"))
 
 
-def best(row):
-    """Accuracy in % of a row: of the length that was trained for, of several the best."""
-    return 100 * max(float(row[k]) for k in LENGTHS if row[k])
+def accuracy(row):
+    """In %, after all steps."""
+    return 100 * float(row[LENGTHS[-1]])
 
 
 def mean_error(values, digits=1):
@@ -138,7 +138,7 @@ def accuracies(measured, key):
     found = {}
     for r in measured:
         if key(r):
-            found.setdefault(r["arm"], {})[(r.get("split", ""), r.get("seed", ""), r["run"])] = best(r)
+            found.setdefault(r["arm"], {})[(r.get("split", ""), r.get("seed", ""), r["run"])] = accuracy(r)
     return found
 
 

@@ -1115,10 +1115,9 @@ enum { NONE, STANDARD, CLASSIC, RAW, MADE, BOTH, ARMS };
 static const char *const arm_names[ARMS] = { "none", "standard", "classic", "DAGAN", "screened",
                                              "classic + screened" };
 
-/* An arm may train for a quarter, half or all of the largest number of steps, which is the same for all: each from the
-   start, with its own fall of the learning rate, so that no network is judged halfway down. On validation classes all
-   three are tried. */
-enum { LENGTHS = 3, EVERY = -1 };
+/* All arms take the same number of steps. On the validation classes each also trains for a quarter and for half of
+   them, from the start and with its own fall of the learning rate, so that the rows show what more would give. */
+enum { LENGTHS = 3 };
 
 static int64_t length_steps(int64_t largest, int length)
 {
@@ -1130,13 +1129,13 @@ static int64_t length_steps(int64_t largest, int length)
 typedef struct recipe {
     int each;                           /* made images a real one */
     double kept, share;                 /* of what is made; of a batch, 0: none are made */
-    int length;                         /* EVERY: all, to see which is best */
 } recipe;
 
 /* One training: which images, how, and what came out. */
 typedef struct trial {
     const dagan_images *set;
     int n, arm, run;                    /* real samples a class */
+    int every_length;                   /* 0: all steps alone */
     recipe how;
     double values[LENGTHS];             /* accuracy by each length, on images that were not trained on, or NaN */
     int64_t steps;                      /* of the longest */
@@ -1170,7 +1169,7 @@ static void augmentation(int arm, dagan_augment_desc *a)
     }
 }
 
-/* The largest number of steps, in proportion to the real images if there are many: the same for all arms. */
+/* Steps of every arm, in proportion to the real images if there are many. */
 static int64_t budget_of(const lab *l, const dagan_images *real)
 {
     double thousands = (double)dagan_images_count(real) / 1000;
@@ -1190,7 +1189,7 @@ static void trial_key(lab *l, const trial *t, char key[24])
     mde_text *k = mde_text_create(l->c);
     mde_text_format(k, MDE_VERSION " %d %d %d %llu %lld %d length %d", t->n, t->arm, t->run,
                     (unsigned long long)l->p.seed, (long long)l->z.classifier_steps, maximum_of(&l->z.real),
-                    t->how.length);
+                    t->every_length ? -1 : LENGTHS - 1);
     hash_set(k, t->set);
     if (t->arm >= RAW && t->how.share > 0) {
         mde_text_format(k, " %d %.6g %.6g", t->how.each, t->how.kept, t->how.share);
@@ -1291,16 +1290,6 @@ static void trial_write(lab *l, const char *key, const trial *t)
     if (!bad(l)) write_rows(l);
 }
 
-/* The length with the best accuracy. */
-static int best_length(const trial *t)
-{
-    int k, best = -1;
-    for (k = 0; k < LENGTHS; k++) {
-        if (t->values[k] == t->values[k] && (best < 0 || t->values[k] > t->values[best])) best = k;
-    }
-    return best;
-}
-
 /* One classifier, from the start, in so many steps; its accuracy on the test images. */
 static double train_classifier(lab *l, const trial *t, const dagan_images *real, const dagan_images *made,
                                const dagan_images *test, int64_t steps, uint64_t seed)
@@ -1326,13 +1315,11 @@ static double train_classifier(lab *l, const trial *t, const dagan_images *real,
     return accuracy;
 }
 
-/* Trains classifiers on n real samples a class as the recipe says; returns the accuracy by its length, of EVERY the
-   best. */
+/* Trains classifiers on n real samples a class as the recipe says; returns the accuracy after all steps. */
 static double try_arm(lab *l, trial *t)
 {
     uint64_t split = l->p.seed * 1000 + (uint64_t)t->run + 1;
     int smallest, tests = test_samples(l, t->set, &smallest), k, with_made = t->arm >= RAW && t->how.share > 0;
-    int first = t->how.length == EVERY ? 0 : t->how.length, last = t->how.length == EVERY ? LENGTHS - 1 : first;
     dagan_images *test, *real, *made = NULL;
     char key[24];
     trial_key(l, t, key);
@@ -1353,7 +1340,7 @@ static double try_arm(lab *l, trial *t)
             made = screen_make(l->g, t->how.kept < 1 ? screener(l) : NULL, real, t->how.each, t->how.kept, split,
                                &t->right);
         }
-        for (k = first; k <= last && !bad(l); k++) {
+        for (k = t->every_length ? 0 : LENGTHS - 1; k < LENGTHS && !bad(l); k++) {
             t->steps = length_steps(budget_of(l, real), k);
             t->values[k] = train_classifier(l, t, real, made, test, t->steps, split);
         }
@@ -1363,15 +1350,16 @@ static double try_arm(lab *l, trial *t)
         if (!bad(l)) trial_write(l, key, t);
         if (!bad(l)) trial_read(l, key, t);     /* as it is written, so that a later run gives the same */
     }
-    k = best_length(t);
-    if (!bad(l) && k < 0) mde_fail(l->c, MDE_BAD_FILE, "%s: a row without any accuracy; delete it", ROWS);
+    if (!bad(l) && t->values[LENGTHS - 1] != t->values[LENGTHS - 1]) {
+        mde_fail(l->c, MDE_BAD_FILE, "%s: a row without any accuracy; delete it", ROWS);
+    }
     if (bad(l)) return (double)NAN;
     if (!l->p.quiet) {
         fprintf(stderr, "classify: %s classes, %d samples a class, %s, run %d: %.2f %% after %lld steps\n",
-                set_name_of(l, t), t->n, arm_names[t->arm], t->run + 1, 100 * t->values[k],
-                (long long)(t->steps >> (last - k)));
+                set_name_of(l, t), t->n, arm_names[t->arm], t->run + 1, 100 * t->values[LENGTHS - 1],
+                (long long)t->steps);
     }
-    return t->values[k];
+    return t->values[LENGTHS - 1];
 }
 
 static double mean_of(int n, const double *x)
@@ -1409,7 +1397,6 @@ static void consider(lab *l, mde_json_writer *w, trial *t, recipe how, double *b
     double value;
     t->how = how;
     value = try_arm(l, t);
-    how.length = best_length(t);
     mde_json_open(w, NULL, '{');
     mde_json_write_string(w, "arm", arm_names[t->arm]);
     mde_json_write_int(w, "made", t->arm >= RAW ? how.each : 0);
@@ -1423,8 +1410,8 @@ static void consider(lab *l, mde_json_writer *w, trial *t, recipe how, double *b
     *kept = how;
 }
 
-/* How each arm learns from n samples a class, chosen on the validation classes: for how long, from how many made images
-   and which of them, and how many of a batch they are. 0 of them is the first choice, so that made images are left out
+/* How each arm learns from n samples a class, chosen on the validation classes: from how many made images and which of
+   them, and how many of a batch they are. 0 of them is the first choice, so that made images are left out
    where they do not help there. */
 static void choose(lab *l, mde_json_writer *w, int n, recipe how[ARMS])
 {
@@ -1437,19 +1424,18 @@ static void choose(lab *l, mde_json_writer *w, int n, recipe how[ARMS])
     memset(&t, 0, sizeof t);
     t.set = set;
     t.n = n;
+    t.every_length = 1;
     for (arm = 0; arm < ARMS; arm++) {
         best[arm] = -1;
         how[arm].each = l->z.made.values[0];
         how[arm].kept = arm == RAW ? 1 : l->s.kept > 0 ? l->s.kept : 0.25;
         how[arm].share = arm == BOTH && l->s.share >= 0 ? l->s.share : arm == BOTH ? 0.25 : 0.5;
-        how[arm].length = LENGTHS - 1;
     }
     if (!set) say(l, "classify: too few images in the validation classes to choose by; every arm takes all its steps");
     mde_json_open(w, "chosen_on_validation_classes", '[');
     for (arm = NONE; set && arm <= RAW && !bad(l); arm++) {
         for (i = 0; i < (arm == RAW ? l->z.made.count : 1) && !bad(l); i++) {
             next = how[arm];
-            next.length = EVERY;
             next.each = l->z.made.values[i];
             t.arm = arm;
             consider(l, w, &t, next, &best[arm], &how[arm]);
@@ -1461,18 +1447,15 @@ static void choose(lab *l, mde_json_writer *w, int n, recipe how[ARMS])
         t.arm = MADE;
         for (i = 0; i < 2 && !(l->s.kept > 0 && i) && !bad(l); i++) {
             next = how[RAW];
-            next.length = EVERY;
             next.kept = l->s.kept > 0 ? l->s.kept : kept[i];
             consider(l, w, &t, next, &best[MADE], &how[MADE]);
         }
         how[BOTH] = how[MADE];
         how[BOTH].share = 0;
-        how[BOTH].length = how[CLASSIC].length;
         best[BOTH] = best[CLASSIC];
         t.arm = BOTH;
         for (i = 0; i < 2 && !(l->s.share >= 0 && i) && !bad(l); i++) {
             next = how[MADE];
-            next.length = EVERY;
             next.share = l->s.share >= 0 ? l->s.share : shares[i];
             if (next.share > 0) consider(l, w, &t, next, &best[BOTH], &how[BOTH]);
         }
@@ -1505,8 +1488,7 @@ static void measure_arm(lab *l, mde_json_writer *w, trial *t, double got[MAX_RUN
     mde_json_close(w);
     mde_text_format(table, "  %-20s%10.2f", arm_names[t->arm], 100 * mean_of(l->z.runs, got));
     if (l->z.runs > 1) mde_text_format(table, " +-%5.2f", 100 * spread_of(l->z.runs, got));
-    mde_text_format(table, "%10lld steps%s", (long long)t->steps,
-                    t->how.length == LENGTHS - 1 ? ", its largest number" : "");
+    mde_text_format(table, "%10lld steps", (long long)t->steps);
     if (t->arm >= RAW && !(t->how.share > 0)) mde_text_add(table, ", no made images: they did not help to choose by");
     else if (t->arm >= RAW) {
         mde_text_format(table, ", %d made images a real one, %.0f %% of what is made, %.0f %% of a batch", t->how.each,
@@ -2005,9 +1987,9 @@ static void add_classify(mde_text *t, const mde_json *j)
     int n = 0, k;
     if (add_left_out(t, j)) return;
     mde_text_format_html(t, "<p>Set: %s", mde_json_string(j, "set", ""));
-    mde_text_format(t, ". %d classes, %d test images of each, %d runs with a split of their own; each arm trains for a "
-                    "quarter, half or all of %lld steps (more if there are over a thousand real images), whichever was "
-                    "best on validation classes.</p>\n<table><tr><th>real samples a class</th>",
+    mde_text_format(t, ". %d classes, %d test images of each, %d runs with a split of their own; every arm trains "
+                    "for %lld steps, in proportion more if there are over a thousand real images.</p>\n<table><tr>"
+                    "<th>real samples a class</th>",
                     program_int(j, "classes"), program_int(j, "test_samples"), program_int(j, "runs"),
                     (long long)program_integer(j, "steps"));
     for (k = 0; k < ARMS; k++) mde_text_format(t, "<th>%s</th>", arm_names[k]);
@@ -2036,9 +2018,9 @@ static void add_classify(mde_text *t, const mde_json *j)
         n++;
     }
     mde_text_add(t, "</table>\n<p class=\"note\">Accuracy in %, mean &plusmn; standard deviation over runs; the "
-                    "differences are of runs on the same split, &plusmn; standard error. How long an arm trains, how "
-                    "many made images it has, which of them and how many of a batch was chosen on validation "
-                    "classes.</p>\n");
+                    "differences are of runs on the same split, &plusmn; standard error. How many made images an arm "
+                    "has, which of them and how many of a batch was chosen on validation classes, where "
+                    "classify.csv also has the accuracy after a quarter and half of the steps.</p>\n");
     mde_text_add(t, "<div class=\"wide\">");
     if (n) plot_bars(t, "Accuracy on held-out images of target classes", "%", n, groups, ARMS, arm_names, values);
     add_by_number(t, mde_json_get(j, "rows"));
@@ -2399,9 +2381,9 @@ int main(int argc, char **argv)
           "of a batch beside classic augmentation (default: of 0, 0.25, 0.5 the best on validation classes)" },
         { "--runs", PROGRAM_INT, "N", &s->runs, 1, MAX_RUNS, "seeds of each classifier (default 3; quick 2)" },
         { "--classifier-steps", PROGRAM_INT64, "N", &s->classifier_steps, 1, 1e12,
-          "largest number, for each thousand real images (default 6000; quick 100, paper 12000)" },
+          "of every arm; more in proportion beyond a thousand real images (default 6000; quick 100, paper 12000)" },
         { "--episodes", PROGRAM_INT64, "N", &s->episodes, 1, 1e12,
-          "training episodes of a Matching Network, largest number (default 6000; quick 150, paper 20000)" },
+          "training episodes of a Matching Network (default 6000; quick 150, paper 20000)" },
         { "--count", PROGRAM_INT, "N", &s->count, 1, 1e6, "images that make makes of each target class (default 10)" },
         { "--format", PROGRAM_FILE, "NAME", &s->format, 0, 0,
           "of make: folder (PNG, a folder each class; default), npy or idx (arrays of all images)" },
