@@ -1466,34 +1466,44 @@ static void choose(lab *l, mde_json_writer *w, int n, recipe how[ARMS])
 }
 
 /* One arm in all its runs. */
-static void measure_arm(lab *l, mde_json_writer *w, trial *t, double got[MAX_RUNS], mde_text *table)
+typedef struct measured_arm { double got[MAX_RUNS], right[MAX_RUNS]; int64_t steps; } measured_arm;
+
+/* All arms, run by run, so that a study that is stopped has whole runs to compare. */
+static void measure_arms(lab *l, trial *t, const recipe how[ARMS], measured_arm out[ARMS])
 {
-    double right[MAX_RUNS];
     for (t->run = 0; t->run < l->z.runs && !bad(l); t->run++) {
-        got[t->run] = try_arm(l, t);
-        right[t->run] = t->right;
+        for (t->arm = 0; t->arm < ARMS && !bad(l); t->arm++) {
+            t->how = how[t->arm];
+            out[t->arm].got[t->run] = try_arm(l, t);
+            out[t->arm].right[t->run] = t->right;
+            out[t->arm].steps = t->steps;
+        }
     }
-    if (bad(l)) return;
+}
+
+static void write_arm(lab *l, mde_json_writer *w, int arm, const recipe *how, const measured_arm *m, mde_text *table)
+{
+    int runs = l->z.runs;
     mde_json_open(w, NULL, '{');
-    mde_json_write_string(w, "arm", arm_names[t->arm]);
-    mde_json_write_int(w, "steps", t->steps);
-    if (t->arm >= RAW) {
-        mde_json_write_int(w, "made", t->how.each);
-        mde_json_write_number(w, "kept", t->how.kept, 6);
-        mde_json_write_number(w, "share", t->how.share, 6);
-        mde_json_write_number(w, "right", mean_of(l->z.runs, right), 6);
+    mde_json_write_string(w, "arm", arm_names[arm]);
+    mde_json_write_int(w, "steps", m->steps);
+    if (arm >= RAW) {
+        mde_json_write_int(w, "made", how->each);
+        mde_json_write_number(w, "kept", how->kept, 6);
+        mde_json_write_number(w, "share", how->share, 6);
+        mde_json_write_number(w, "right", mean_of(runs, m->right), 6);
     }
-    mde_json_write_number(w, "mean", mean_of(l->z.runs, got), 6);
-    mde_json_write_number(w, "spread", spread_of(l->z.runs, got), 6);
-    mde_json_write_numbers(w, "accuracy", (size_t)l->z.runs, got, 6);
+    mde_json_write_number(w, "mean", mean_of(runs, m->got), 6);
+    mde_json_write_number(w, "spread", spread_of(runs, m->got), 6);
+    mde_json_write_numbers(w, "accuracy", (size_t)runs, m->got, 6);
     mde_json_close(w);
-    mde_text_format(table, "  %-20s%10.2f", arm_names[t->arm], 100 * mean_of(l->z.runs, got));
-    if (l->z.runs > 1) mde_text_format(table, " +-%5.2f", 100 * spread_of(l->z.runs, got));
-    mde_text_format(table, "%10lld steps", (long long)t->steps);
-    if (t->arm >= RAW && !(t->how.share > 0)) mde_text_add(table, ", no made images: they did not help to choose by");
-    else if (t->arm >= RAW) {
-        mde_text_format(table, ", %d made images a real one, %.0f %% of what is made, %.0f %% of a batch", t->how.each,
-                        100 * t->how.kept, 100 * t->how.share);
+    mde_text_format(table, "  %-20s%10.2f", arm_names[arm], 100 * mean_of(runs, m->got));
+    if (runs > 1) mde_text_format(table, " +-%5.2f", 100 * spread_of(runs, m->got));
+    mde_text_format(table, "%10lld steps", (long long)m->steps);
+    if (arm >= RAW && !(how->share > 0)) mde_text_add(table, ", no made images: they did not help to choose by");
+    else if (arm >= RAW) {
+        mde_text_format(table, ", %d made images a real one, %.0f %% of what is made, %.0f %% of a batch", how->each,
+                        100 * how->kept, 100 * how->share);
     }
     mde_text_add(table, "\n");
 }
@@ -1523,7 +1533,7 @@ static void classify(lab *l, int step, const char *set_name, const char *file)
                     dagan_images_class_count(set), tests, l->z.runs);
     mde_json_open(&w, "rows", '[');
     for (i = 0; i < l->z.real.count && !bad(l); i++) {
-        double got[ARMS][MAX_RUNS];
+        measured_arm m[ARMS];
         recipe how[ARMS];
         trial one;
         memset(&one, 0, sizeof one);
@@ -1539,16 +1549,13 @@ static void classify(lab *l, int step, const char *set_name, const char *file)
         mde_json_write_int(&w, "samples", one.n);
         choose(l, &w, one.n, how);
         mde_json_open(&w, "arms", '[');
-        for (arm = 0; arm < ARMS && !bad(l); arm++) {
-            one.arm = arm;
-            one.how = how[arm];
-            measure_arm(l, &w, &one, got[arm], table);
-        }
+        if (!bad(l)) measure_arms(l, &one, how, m);
+        for (arm = 0; arm < ARMS && !bad(l); arm++) write_arm(l, &w, arm, &how[arm], &m[arm], table);
         mde_json_close(&w);
         if (!bad(l)) {
-            write_difference(&w, "dagan_minus_none", l->z.runs, got[RAW], got[NONE]);
-            write_difference(&w, "screened_minus_none", l->z.runs, got[MADE], got[NONE]);
-            write_difference(&w, "both_minus_classic", l->z.runs, got[BOTH], got[CLASSIC]);
+            write_difference(&w, "dagan_minus_none", l->z.runs, m[RAW].got, m[NONE].got);
+            write_difference(&w, "screened_minus_none", l->z.runs, m[MADE].got, m[NONE].got);
+            write_difference(&w, "both_minus_classic", l->z.runs, m[BOTH].got, m[CLASSIC].got);
         }
         mde_json_close(&w);
     }
