@@ -3836,7 +3836,9 @@ static int mde__safetensors_copy(mde_context *c, const char *name, const unsigne
 static uint64_t mde__hash_pairs(int pairs, const char *const *metadata)
 {
     uint64_t hash = MDE__HASH_START;
-    for (int i = 0; i < 2 * pairs; i++) hash = mde__hash(hash, metadata[i], strlen(metadata[i]) + 1);
+    for (int i = 0; i < 2 * pairs; i++) {
+        if (metadata[i]) hash = mde__hash(hash, metadata[i], strlen(metadata[i]) + 1);
+    }
     return hash;
 }
 
@@ -10476,7 +10478,6 @@ static mde_context *mde__sets_context(int sets, mde_params *const *p)
     return NULL;
 }
 
-/* With `moments` also those of the optimizer, and its steps. */
 static uint64_t mde__hash_floats(uint64_t hash, size_t count, const float *x)
 {
     unsigned char bytes[4];
@@ -10487,6 +10488,7 @@ static uint64_t mde__hash_floats(uint64_t hash, size_t count, const float *x)
     return hash;
 }
 
+/* With `moments` also those of the optimizer, and its steps. */
 static mde_status mde__sets_write(int sets, mde_params *const *p, const char *path, int pairs,
                                   const char *const *metadata, int moments)
 {
@@ -10517,8 +10519,8 @@ static mde_status mde__sets_write(int sets, mde_params *const *p, const char *pa
     }
     if (!mde__bad(c)) {
         const char *own[4] = { "adamw.steps", steps, "checkpoint.fingerprint", print };
-        for (int i = 0; i < 2 * pairs; i++) all[i] = metadata[i];
         uint64_t hash;
+        for (int i = 0; i < 2 * pairs; i++) all[i] = metadata[i];
         memcpy(all + 2 * pairs, own, sizeof own);
         hash = mde__hash_pairs(pairs + 1, all);
         for (int i = 0; moments && i < count; i++) hash = mde__hash_floats(hash, entries[i].count, entries[i].data);

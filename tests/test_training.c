@@ -519,6 +519,10 @@ static void files_that_do_not_fit_are_refused_and_change_nothing(void)
         CHECK(mde_checkpoint_write(q, path, 1, pairs) == MDE_BAD_ARGUMENT);
         CHECK_TEXT(mde_error(c), "adamw.steps");
         mde_clear_error(c);
+        pairs[1] = NULL;
+        CHECK(mde_checkpoint_write(q, path, 1, pairs) == MDE_BAD_ARGUMENT);
+        CHECK_TEXT(mde_error(c), "metadata pair 0");
+        mde_clear_error(c);
     }
     CHECK(mde_file_write(c, path, "no tensors", 10) == MDE_OK);
     check_refused(c, p, path, 0, MDE_BAD_FILE, "");
