@@ -58,7 +58,10 @@ int main(int argc, char **argv)
         if (step % 50 == 0) printf("%6d %10.4f\n", step, mde_item(loss));
         mde_params_zero_grad(params);
         mde_backward(c, loss);                     /* fills the gradient of each parameter */
-        mde_sgd_step(params, 0.3);                 /* parameter -= 0.3 gradient */
+        for (int k = 0; k < mde_params_count(params); k++) {        /* parameter -= 0.3 gradient */
+            mde_tensor *p = mde_params_tensor(params, k);
+            for (size_t i = 0; i < p->count; i++) p->data[i] -= 0.3f * p->grad[i];
+        }
         mde_arena_rewind(c, mark);
     }
     printf("\n%d of %d points are on their side of the boundary", right, 2 * EACH);
