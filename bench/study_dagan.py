@@ -12,6 +12,7 @@ DATA is Omniglot's background set, 28 x 28, as IDX in alphabet order: omniglot28
 """
 import csv
 import hashlib
+import inspect
 import json
 import math
 import os
@@ -296,9 +297,17 @@ def sheet(images, labels, path):
 def main():
     commands = {"split": lambda n, path: write_split(int(n), path), "run": run, "rows": rows, "set": named_set, "tables": tables,
                 "sheet": sheet}
-    if len(sys.argv) < 2 or sys.argv[1] not in commands:
+    command = commands.get(sys.argv[1]) if len(sys.argv) > 1 else None
+    try:
+        inspect.signature(command).bind(*sys.argv[2:])
+    except TypeError:                           # no such command, or not so many arguments
         sys.exit(__doc__)
-    commands[sys.argv[1]](*sys.argv[2:])
+    try:
+        command(*sys.argv[2:])
+    except (OSError, ValueError, KeyError) as error:
+        sys.exit(f"study_dagan.py: {type(error).__name__}: {error}")
+    except subprocess.CalledProcessError as error:
+        sys.exit(error.returncode)
 
 
 if __name__ == "__main__":
