@@ -214,7 +214,9 @@ def match_tables():
     for m in read("dagan_match.csv"):
         error = f" +- {100 * float(m['error']):.2f}" if m["error"] else ""
         gain = ""
-        if m["gain"]:
+        if m["gain"] and float(m["weight"]) == 0:
+            gain = "none: weight 0 was chosen"
+        elif m["gain"]:
             gain = f"{100 * float(m['gain']):.2f} +- {100 * float(m['gain_error']):.2f} by weight {m['weight']}"
         lines.append([m["split"], m["matcher"], f"{m['way']}, {m['shot']}", f"{100 * float(m['accuracy']):.2f}{error}",
                       gain])
