@@ -214,7 +214,7 @@ def match_tables():
     for m in read("dagan_match.csv"):
         error = f" +- {100 * float(m['error']):.2f}" if m["error"] else ""
         gain = ""
-        if m["gain"] and float(m["weight"]) == 0:
+        if m["weight"] and float(m["weight"]) == 0:
             gain = "none: weight 0 was chosen"
         elif m["gain"]:
             gain = f"{100 * float(m['gain']):.2f} +- {100 * float(m['gain_error']):.2f} by weight {m['weight']}"
@@ -297,8 +297,8 @@ def sheet(images, labels, path):
 
 
 def main():
-    commands = {"split": lambda n, path: write_split(int(n), path), "run": run, "rows": rows, "set": named_set, "tables": tables,
-                "sheet": sheet}
+    commands = {"split": lambda n, path: write_split(int(n), path), "run": run, "rows": rows, "set": named_set,
+                "tables": tables, "sheet": sheet}
     command = commands.get(sys.argv[1]) if len(sys.argv) > 1 else None
     try:
         inspect.signature(command).bind(*sys.argv[2:])

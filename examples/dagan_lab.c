@@ -1737,12 +1737,17 @@ static void write_weighted(lab *l, mde_json_writer *w, mde_text *table, dagan_ma
         mde_json_write_number(w, "weight", screen_weights[best], 6);
         mde_json_write_number(w, "mean", accuracy[best], 6);
         mde_json_write_number(w, "without", accuracy[0], 6);
-        mde_json_write_number(w, "gain", gain[best], 6);
-        mde_json_write_number(w, "gain_standard_error", error[best], 6);
+        if (best > 0) {                         /* by weight 0 nothing is added that could gain */
+            mde_json_write_number(w, "gain", gain[best], 6);
+            mde_json_write_number(w, "gain_standard_error", error[best], 6);
+        }
         mde_json_write_numbers(w, "by_weight", SCREEN_WEIGHTS, accuracy, 6);
         mde_json_close(w);
         mde_text_format(table, "%12.2f by %4.2f", 100 * accuracy[best], screen_weights[best]);
-        if (!bad(l) && !l->p.quiet) {
+        if (!bad(l) && !l->p.quiet && best == 0) {
+            fprintf(stderr, "match: %s, %d-way %d-shot: weight 0 was best to choose by, so %.2f %% without\n", name,
+                    way, shot, 100 * accuracy[0]);
+        } else if (!bad(l) && !l->p.quiet) {
             fprintf(stderr, "match: %s by %.2f, %d-way %d-shot: %.2f %%, without %.2f %%, gain %.2f +- %.2f\n", name,
                     screen_weights[best], way, shot, 100 * accuracy[best], 100 * accuracy[0], 100 * gain[best],
                     100 * error[best]);
