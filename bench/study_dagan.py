@@ -70,15 +70,18 @@ def append(name, header, fresh):
         csv.writer(f, lineterminator="\n").writerows(have)
 
 
+def read_rows(path):
+    if not os.path.exists(path):
+        return []
+    with open(path) as f:
+        return list(csv.DictReader(f))
+
+
 def rows(number, seed, out):
-    for name, path in (("dagan_classify.csv", "classify.csv"), ("dagan_training.csv", "training.csv")):
-        path = os.path.join(out, path)
-        if os.path.exists(path):
-            with open(path) as f:
-                table = list(csv.DictReader(f))
-            if table:
-                append(name, ["split", "seed"] + list(table[0])[1:],
-                       [[number, seed] + list(row.values())[1:] for row in table])
+    table = read_rows(os.path.join(out, "classify.csv"))
+    if table:
+        append("dagan_classify.csv", ["split", "seed"] + list(table[0])[1:],
+               [[number, seed] + list(row.values())[1:] for row in table])
     path = os.path.join(out, "match.json")
     if not os.path.exists(path):
         return
@@ -98,17 +101,15 @@ def rows(number, seed, out):
 
 
 def named_set(name, out):
-    with open(os.path.join(out, "classify.csv")) as f:
-        table = list(csv.DictReader(f))
+    path = os.path.join(out, "classify.csv")
+    table = read_rows(path)
+    if not table:
+        sys.exit(f"study_dagan.py: {path}: has no rows, or is not there")
     append("dagan_sets.csv", ["data"] + list(table[0])[1:], [[name] + list(row.values())[1:] for row in table])
 
 
 def read(name):
-    path = os.path.join(STUDY, name)
-    if not os.path.exists(path):
-        return []
-    with open(path) as f:
-        return list(csv.DictReader(f))
+    return read_rows(os.path.join(STUDY, name))
 
 
 LENGTHS = ("accuracy_quarter", "accuracy_half", "accuracy_all")
@@ -121,13 +122,13 @@ def accuracy(row):
     return 100 * float(row[LENGTHS[-1]])
 
 
-def mean_error(values, digits=1):
+def mean_error(values):
     """Mean and its standard error, which takes two values or more."""
     mean = sum(values) / len(values)
     if len(values) < 2:
-        return f"{mean:.{digits}f}"
+        return f"{mean:.1f}"
     error = math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1) / len(values))
-    return f"{mean:.{digits}f} +- {error:.{digits}f}"
+    return f"{mean:.1f} +- {error:.1f}"
 
 
 def table(header, lines):
@@ -227,28 +228,15 @@ def match_tables():
                                                                           "with 10 made ones"], pixels)
 
 
-def training_table():
-    measured = read("dagan_training.csv")
-    splits = sorted({r["split"] for r in measured})
-    steps = sorted({int(r["step"]) for r in measured})
-    lines = []
-    for step in steps[3::4]:
-        found = {r["split"]: r for r in measured if int(r["step"]) == step}
-        lines.append([str(step)] + [f"{100 * float(found[k]['recognised']):.1f}, {float(found[k]['diversity']):.2f}"
-                                    if k in found else "" for k in splits])
-    return table(["steps"] + [f"split {k}" for k in splits], lines)
-
-
-def set_table(*names):
-    measured = [r for r in read("dagan_sets.csv") if r["data"] in names]
-    groups = sorted({(r["data"], int(r["samples"])) for r in measured})
+def set_table(name):
+    measured = [r for r in read("dagan_sets.csv") if r["data"] == name]
     return arms_table(measured, "set, samples a class",
-                      [(f"{d}, {n}", lambda r, d=d, n=n: r["data"] == d and r["samples"] == str(n))
-                       for d, n in groups])
+                      [(f"{name}, {n}", lambda r, n=n: r["samples"] == str(n))
+                       for n in sorted({int(r["samples"]) for r in measured})])
 
 
 PARTS = {"characters": lambda: set_table("characters"), "classify": classify_tables, "quality": quality_tables,
-         "match": match_tables, "training": training_table, "sets": lambda: set_table("mnist", "fashion", "olivetti")}
+         "match": match_tables}
 
 
 def tables(page=os.path.join(HERE, "STUDY-DAGAN.md")):

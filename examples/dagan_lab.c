@@ -1572,11 +1572,11 @@ static void classify(lab *l, int step, const char *set_name, const char *file)
 /* Nearest neighbour by pixels, one support image a class and with `made` those made from it, `each` a real one. */
 static double nearest_pixels(lab *l, const dagan_images *set, const dagan_images *made, int each, int way)
 {
-    int classes = dagan_images_class_count(set), height, width, channels, i, j, m;
+    int classes = dagan_images_class_count(set), i, m;
     int64_t e, right = 0, *order;
+    size_t size = screen_image_size(set);
     mde_mark mark = mde_arena_mark(l->c);
     order = (int64_t *)mde_scratch(l->c, (size_t)classes, sizeof *order);
-    dagan_images_shape(set, &height, &width, &channels);
     for (e = 0; e < l->z.test_episodes && order && !bad(l); e++) {
         mde_random r = mde_random_start(l->p.seed, UINT64_C(0xe915) << 32 | (uint64_t)e);
         int support[64] = { 0 }, query, samples;
@@ -1595,11 +1595,7 @@ static double nearest_pixels(lab *l, const dagan_images *set, const dagan_images
             for (m = 0; m <= (made ? each : 0); m++) {
                 const float *y = m == 0 ? dagan_images_pixels(set, (int)order[i], support[i])
                                         : dagan_images_pixels(made, (int)order[i], support[i] * each + m - 1);
-                double distance = 0;
-                for (j = 0; j < height * width * channels; j++) {
-                    double d = (double)x[j] - (double)y[j];
-                    distance += d * d;
-                }
+                double distance = screen_distance(size, x, y, best);
                 if (distance < best) {
                     best = distance;
                     found = i;

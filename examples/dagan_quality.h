@@ -33,10 +33,7 @@ typedef struct quality_distances { double sum[3], count[3]; } quality_distances;
 
 static void quality_distance(quality_distances *d, int kind, const float *a, const float *b, size_t size)
 {
-    double sum = 0;
-    size_t i;
-    for (i = 0; i < size; i++) sum += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
-    d->sum[kind] += sqrt(sum);
+    d->sum[kind] += sqrt(screen_distance(size, a, b, HUGE_VAL));
     d->count[kind] += 1;
 }
 

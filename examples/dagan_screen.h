@@ -32,6 +32,15 @@ static size_t screen_image_size(const dagan_images *set)
     return (size_t)height * (size_t)width * (size_t)channels;
 }
 
+/* Squared Euclidean distance of two images; one that reaches `limit` is not summed to its end. */
+static double screen_distance(size_t size, const float *a, const float *b, double limit)
+{
+    double sum = 0;
+    size_t i;
+    for (i = 0; i < size && sum < limit; i++) sum += ((double)a[i] - (double)b[i]) * ((double)a[i] - (double)b[i]);
+    return sum;
+}
+
 /* The images of the set as its support: as many of each class as the smallest has. */
 static screen screen_open(mde_context *c, dagan_matcher *m, const dagan_images *set)
 {

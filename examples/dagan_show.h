@@ -121,12 +121,9 @@ static void show_find(int64_t index, void *user)
     for (int k = 0; k < dagan_images_class_count(s->source); k++) {
         for (int i = 0; i < dagan_images_sample_count(s->source, k); i++) {
             const float *x = dagan_images_pixels(s->source, k, i);
-            double sum = 0;
-            for (size_t j = 0; j < s->size && sum < best; j++) {
-                sum += ((double)q[j] - (double)x[j]) * ((double)q[j] - (double)x[j]);
-            }
-            if (sum < best) {
-                best = sum;
+            double distance = screen_distance(s->size, q, x, best);
+            if (distance < best) {
+                best = distance;
                 s->found[index] = x;
             }
         }
