@@ -12,6 +12,11 @@ SECONDS ?= 60
 SCALE ?= 1
 # A study of another scale has a folder of its own, beside the repository's rows.
 STUDY ?= $(if $(filter 1,$(SCALE)),bench/study,out/study-$(SCALE))
+# Of study-dagan: Omniglot's background set as IDX; without it drawn characters, whose rows stay out of the repository's.
+IMAGES ?=
+SPLIT ?= 1
+SEED ?= 1
+MADE_STUDY = $(if $(IMAGES),$(STUDY),out/study-drawn-$(SCALE))
 JOBS ?= $(shell nproc 2> /dev/null || getconf _NPROCESSORS_ONLN 2> /dev/null || echo 1)
 
 # Tests on real data look for it in this folder and are skipped when it is not there.
@@ -46,7 +51,7 @@ VALGRIND_TESTS = $(addprefix build/valgrind/,test_platform test_files test_ops t
 build_all = $(MAKE) --no-print-directory -k $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(JOBS)) \
             OPENMP="$(OPENMP)" $(1) || true
 
-.PHONY: all course pictures web test bench run run-dagan study-mde study-tables data shared docs install format lint \
+.PHONY: all course pictures web test bench run run-dagan study-mde study-tables study-dagan data shared docs install format lint \
         warnings integration sanitize valgrind threads portability coverage mutate fuzz faults clean help
 
 all: $(EXAMPLES) ## build every example into build/ (the default)
@@ -83,6 +88,11 @@ study-mde: build/study_mde ## make the runs of the MDE study on `make data` (hou
 
 study-tables: build/study_tables ## what its rows say so far: bench/STUDY-MDE.md and pictures (a minute)
 	./build/study_tables $(STUDY) $(if $(filter 1,$(SCALE)),bench,$(STUDY))
+
+study-dagan: build/dagan_lab ## train and measure a split of the study of made images (hours; goes on where stopped); SCALE=0.02
+	STUDY=$(MADE_STUDY) SCALE=$(SCALE) python3 bench/study_dagan.py run "$(or $(IMAGES),drawn)" \
+	  out/study-dagan-$(SCALE)-$(if $(IMAGES),$(SPLIT),drawn)-$(SEED) $(SPLIT) $(SEED)
+	STUDY=$(MADE_STUDY) python3 bench/study_dagan.py tables $(if $(filter bench/study,$(MADE_STUDY)),,$(MADE_STUDY)/STUDY-DAGAN.md)
 
 data: ## fetch text of a dozen domains from Debian packages into data/ (nothing is installed)
 	sh examples/get_data.sh $(DATA)

@@ -12556,9 +12556,9 @@ MDEDEF mde_status mde_sampler_next(mde_sampler *s, int windows, int64_t length, 
    ====================================================================== */
 
 /* A decoder-only transformer of llama's form (Touvron et al. 2023) or GPT-2's (Radford et al. 2019), or between. One
-   forward pass, written in ops, serves training, scoring and generation: training records it on the tape, scoring does
-   not, and generation gives it a cache of keys and values, so that it computes the new tokens only. A parameter has the
-   name and layout that Hugging Face files use, so that reading and writing needs no translation. */
+   forward pass, written in ops, serves training, which records it on the tape, scoring, and generation, which gives it
+   a cache of keys and values. A parameter has the name and layout that Hugging Face files use, so that reading and
+   writing needs no translation. */
 
 #define MDE__SCORED_ROWS 1024       /* logits held at one time while scoring */
 #define MDE__MAX_CURVE 1024
@@ -14082,7 +14082,7 @@ static void mde__config_read(const mde__config *g, mde_lm_desc *desc)
         mde_fail(g->context, MDE_BAD_FILE, "%s: model_type is \"%.100s\"; expected \"llama\" or \"gpt2\", or "
                  "\"mistral\" or \"qwen2\", which are of llama's form", g->path, kind);
     }
-    mde__config_check_keys(g);
+    if (!mde__bad(g->context)) mde__config_check_keys(g);
 }
 
 /* The descriptor in config.json beside published weights. */

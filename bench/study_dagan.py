@@ -5,10 +5,12 @@
     study_dagan.py run DATA OUT [N [SEED]]  trains and measures one split and seed; again: goes on. SCALE=0.02: a trial
     study_dagan.py rows N SEED OUT          rows of OUT/classify.csv and OUT/match.json into bench/study/dagan_*.csv
     study_dagan.py set NAME OUT             those of a set that `dagan_lab classify --weights` was run on
-    study_dagan.py tables [PAGE]            bench/STUDY-DAGAN.md's tables from bench/study/dagan_*.csv, in their place
+    study_dagan.py tables [PAGE]            bench/STUDY-DAGAN.md's tables from bench/study/dagan_*.csv, in their place,
+                                            written to PAGE if one is named
     study_dagan.py sheet IMAGES LABELS FILE examples/data/characters.pbm, from unpacked IDX files
 
-DATA is Omniglot's background set, 28 x 28, as IDX in alphabet order: omniglot28-background-images-idx3-ubyte.
+DATA is Omniglot's background set, 28 x 28, as IDX in alphabet order: omniglot28-background-images-idx3-ubyte; or `drawn`:
+characters that dagan_lab draws, to try the path without any file. Their rows name `drawn` as the split.
 """
 import csv
 import hashlib
@@ -47,9 +49,13 @@ def write_split(number, path):
 def run(data, out, number="1", seed="1"):
     scale = float(os.environ.get("SCALE", "1"))
     os.makedirs(out, exist_ok=True)
-    write_split(int(number), os.path.join(out, "split.json"))
+    options = ["--seed", seed, "--made", "10", "--out", out]
+    if data == "drawn":
+        number = "drawn"
+    else:
+        write_split(int(number), os.path.join(out, "split.json"))
+        options += ["--data", data, "--split", os.path.join(out, "split.json")]
     steps = {"--steps": 8000, "--classifier-steps": 4000, "--episodes": 6000}
-    options = ["--data", data, "--split", os.path.join(out, "split.json"), "--seed", seed, "--made", "10", "--out", out]
     for name, full in steps.items():
         options += [name, str(max(2, int(full * scale)))]
     if scale < 1:
@@ -239,9 +245,12 @@ PARTS = {"characters": lambda: set_table("characters"), "classify": classify_tab
          "match": match_tables}
 
 
-def tables(page=os.path.join(HERE, "STUDY-DAGAN.md")):
+PAGE = os.path.join(HERE, "STUDY-DAGAN.md")
+
+
+def tables(page=PAGE):
     """Puts each part between its marks, <!-- name --> and <!-- end -->."""
-    with open(page) as f:
+    with open(PAGE) as f:
         text = f.read()
     for name, part in PARTS.items():
         before, mark, rest = text.partition(f"<!-- {name} -->\n")

@@ -146,7 +146,10 @@ static void take_options(seed_study *x, const settings *defaults, const char *pa
     if (!bad(l) && l->p.seed != 1) {
         mde_fail(l->c, MDE_BAD_ARGUMENT, "--seed: is for plan; seeds of the tasks are those of %s", path);
     }
-    for (member = member ? member->child : NULL; member && !bad(l); member = member->next) {
+    if (!bad(l) && (!member || member->kind != MDE_JSON_OBJECT)) {
+        mde_fail(l->c, MDE_BAD_FILE, "%s: options: expected an object", path);
+    }
+    for (member = bad(l) ? NULL : member->child; member && !bad(l); member = member->next) {
         const program_option *o = program_find(l->p.options, l->p.option_count, member->key, strlen(member->key));
         if (o && o->kind == PROGRAM_FLAG) *(int *)o->target = 1;
         else if (!o || member->kind != MDE_JSON_STRING || !program_set(o, member->string)) {

@@ -290,6 +290,9 @@ refused a_task_has_no_other_settings '--steps: is for plan' task 0 --steps 3 --o
 refused a_task_has_no_other_seed '--seed: is for plan' task 0 --seed 3 --out "$study"
 refused a_task_is_of_the_plan 'task 3: is not in the plan; expected 0 to 2' task 3 --out "$study"
 refused a_task_needs_a_plan 'plan.json: is not there' task 0 --out "$work/unmade"
+mkdir "$work/listed"
+tr '\n' ' ' <"$study/plan.json" | sed 's/"options": *{[^}]*}/"options": [3]/' >"$work/listed/plan.json"
+refused a_plan_whose_options_are_a_list 'plan.json: options: expected an object' task 0 --out "$work/listed"
 sed 's/"0[.]/"9./' "$study/plan.json" >"$work/edited" && mkdir "$work/older" && cp "$work/edited" "$work/older/plan.json"
 refused a_plan_of_another_version_is_refused 'is no plan of this version' tasks --out "$work/older"
 if [ $reads_png ]; then

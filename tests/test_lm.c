@@ -875,7 +875,10 @@ static void bad_published_files_are_named(void)
         {"{\"model_type\": \"qwen3\"}", "model_type is \"qwen3\""},
         {"{\"model_type\": \"gpt2\", \"n_embd\": 2000000000, \"n_layer\": 2, \"n_head\": 2, \"n_positions\": 7, "
          "\"vocab_size\": 13}", "width is 2000000000"},
-        {LLAMA ", \"head_dim\": 2000000000}", "head_dim is 2000000000; expected 1 to"}
+        {LLAMA ", \"head_dim\": 2000000000}", "head_dim is 2000000000; expected 1 to"},
+        {LLAMA ", \"rope_parameters\": [1]}", "\"rope_parameters\" is not an object"},
+        {"[{\"model_type\": \"gpt2\"}]", "model_type is \"\""},
+        {"3", "model_type is \"\""}
     };
     mde_context *c = mde_context_create(NULL);
     reference m;
