@@ -246,15 +246,18 @@ def match_tables():
                                                                           "with 10 made ones"], pixels)
 
 
-def set_table(name):
-    measured = [r for r in read("dagan_sets.csv") if r["data"] == name]
+def set_table(*names):
+    measured = [r for r in read("dagan_sets.csv") if r["data"] in names]
+    groups = sorted({(names.index(r["data"]), int(r["samples"])) for r in measured})
     return arms_table(measured, "set, samples a class",
-                      [(f"{name}, {n}", lambda r, n=n: r["samples"] == str(n))
-                       for n in sorted({int(r["samples"]) for r in measured})])
+                      [(f"{names[i]}, {n}", lambda r, i=i, n=n: r["data"] == names[i] and r["samples"] == str(n))
+                       for i, n in groups])
 
 
-PARTS = {"characters": lambda: set_table("characters"), "classify": classify_tables, "quality": quality_tables,
-         "match": match_tables}
+PARTS = {"classify": classify_tables, "quality": quality_tables, "match": match_tables,
+         "characters": lambda: set_table("characters"),
+         "paper": lambda: set_table("paper's training, split 1"),
+         "sets": lambda: set_table("MNIST", "Fashion-MNIST", "Olivetti faces")}
 
 
 PAGE = os.path.join(HERE, "STUDY-DAGAN.md")
