@@ -9,8 +9,8 @@
                                             written to PAGE if one is named
     study_dagan.py sheet IMAGES LABELS FILE examples/data/characters.pbm, from unpacked IDX files
 
-DATA is Omniglot's background set, 28 x 28, as IDX in alphabet order: omniglot28-background-images-idx3-ubyte; or `drawn`:
-characters that dagan_lab draws, to try the path without any file. Their rows name `drawn` as the split.
+DATA is Omniglot's background set, 28 x 28, as IDX in alphabet order: omniglot28-background-images-idx3-ubyte. Or it is
+`drawn`: characters that dagan_lab draws, to try the path without any file; their rows name that as the split.
 """
 import csv
 import hashlib
@@ -67,70 +67,78 @@ def run(data, out, number="1", seed="1"):
         rows(number, seed, out)
 
 
-def append(name, header, fresh):
-    """Rows of a table under bench/study; one that is there already is not added again."""
+MEASURED = "set classes samples arm run made kept share right steps accuracy_quarter accuracy_half accuracy_all".split()
+COLUMNS = {
+    "classify.csv": ["key"] + MEASURED,                 # as dagan_lab writes it; the others are the study's
+    "dagan_classify.csv": ["split", "seed", "key"] + MEASURED,
+    "dagan_sets.csv": ["data"] + MEASURED,
+    "dagan_match.csv": "split seed matcher way shot accuracy error without gain gain_error weight".split(),
+    "dagan_quality.csv": "split seed kept diversity copy recognised real_recognised".split(),
+    "dagan_pixels.csv": "split seed way real with_made".split()}
+
+
+def read(name, folder=STUDY):
+    """The rows of a table, none if it is not there."""
+    path = os.path.join(folder, name)
+    if not os.path.exists(path):
+        return []
+    with open(path, newline="") as f:
+        table = list(csv.reader(f))
+    if not table or any(len(row) != len(COLUMNS[name]) for row in table) or table[0] != COLUMNS[name]:
+        raise ValueError(f"{path}: expected the columns {','.join(COLUMNS[name])}, and a cell of each in every row")
+    return [dict(zip(table[0], row)) for row in table[1:]]
+
+
+def write(name, folder, table):
+    path, columns = os.path.join(folder, name), COLUMNS[name]
+    with open(path + ".part", "w", newline="") as f:
+        csv.writer(f, lineterminator="\n").writerows([columns] + [[row[c] for c in columns] for row in table])
+    os.replace(path + ".part", path)
+
+
+def append(name, fresh):
+    """Adds rows to a table of the study; one that is there already is not added again."""
     os.makedirs(STUDY, exist_ok=True)
-    path = os.path.join(STUDY, name)
-    have = list(csv.reader(open(path))) if os.path.exists(path) else [header]
-    have += [r for r in ([str(c) for c in row] for row in fresh) if r not in have]
-    with open(path, "w", newline="") as f:
-        csv.writer(f, lineterminator="\n").writerows(have)
+    have = read(name)
+    write(name, STUDY, have + [row for row in ({c: str(cell) for c, cell in row.items()} for row in fresh)
+                               if row not in have])
 
 
 def restore(number, seed, out):
     """OUT/classify.csv of a machine that is gone, from the rows that it left: dagan_lab measures none of them again."""
-    path = os.path.join(out, "classify.csv")
     have = [row for row in read("dagan_classify.csv") if (row["split"], row["seed"]) == (number, seed) and row["key"]]
-    if not have or os.path.exists(path):
-        return
-    header = [name for name in have[0] if name not in ("split", "seed")]
-    with open(path, "w", newline="") as f:
-        csv.writer(f, lineterminator="\n").writerows([header] + [[row[name] for name in header] for row in have])
-
-
-def read_rows(path):
-    if not os.path.exists(path):
-        return []
-    with open(path) as f:
-        return list(csv.DictReader(f))
+    if have and not os.path.exists(os.path.join(out, "classify.csv")):
+        write("classify.csv", out, have)
 
 
 def rows(number, seed, out):
-    table = read_rows(os.path.join(out, "classify.csv"))
-    if table:
-        append("dagan_classify.csv", ["split", "seed"] + list(table[0]),
-               [[number, seed] + list(row.values()) for row in table])
+    of = {"split": number, "seed": seed}
+    append("dagan_classify.csv", [{**of, **row} for row in read("classify.csv", out)])
     path = os.path.join(out, "match.json")
     if not os.path.exists(path):
         return
     with open(path) as f:
         match = json.load(f)
-    append("dagan_match.csv", ["split", "seed", "matcher", "way", "shot", "accuracy", "error", "without", "gain",
-                               "gain_error", "weight"],
-           [[number, seed, m["matcher"], a["way"], a["shot"], a["mean"], a.get("standard_error", ""),
-             a.get("without", ""), a.get("gain", ""), a.get("gain_standard_error", ""), a.get("weight", "")]
-            for m in match.get("matchers", []) for a in m["accuracy"]])
-    append("dagan_quality.csv", ["split", "seed", "kept", "diversity", "copy", "recognised", "real_recognised"],
-           [[number, seed, q["kept"], q["diversity"], q["copy"], q["recognisability"], q["real_recognisability"]]
-            for key, q in match.items() if key.startswith("quality")])
+    append("dagan_match.csv", [
+        {**of, "matcher": m["matcher"], "way": a["way"], "shot": a["shot"], "accuracy": a["mean"],
+         "error": a.get("standard_error", ""), "without": a.get("without", ""), "gain": a.get("gain", ""),
+         "gain_error": a.get("gain_standard_error", ""), "weight": a.get("weight", "")}
+        for m in match.get("matchers", []) for a in m["accuracy"]])
+    append("dagan_quality.csv", [
+        {**of, "kept": q["kept"], "diversity": q["diversity"], "copy": q["copy"], "recognised": q["recognisability"],
+         "real_recognised": q["real_recognisability"]} for key, q in match.items() if key.startswith("quality")])
     if "pixels" in match:
-        append("dagan_pixels.csv", ["split", "seed", "way", "real", "with_made"],
-               [[number, seed, match["pixels"]["way"], match["pixels"]["real"], match["pixels"]["with_made"]]])
+        append("dagan_pixels.csv", [{**of, **{c: match["pixels"][c] for c in ("way", "real", "with_made")}}])
 
 
 def named_set(name, out):
-    path = os.path.join(out, "classify.csv")
-    table = read_rows(path)
+    table = read("classify.csv", out)
     if not table:
-        sys.exit(f"study_dagan.py: {path}: has no rows, or is not there")
-    append("dagan_sets.csv", ["data"] + list(table[0])[1:], [[name] + list(row.values())[1:] for row in table])
+        sys.exit(f"study_dagan.py: {os.path.join(out, 'classify.csv')}: has no rows, or is not there")
+    append("dagan_sets.csv", [{"data": name, **{c: row[c] for c in MEASURED}} for row in table])
 
 
-def read(name):
-    return read_rows(os.path.join(STUDY, name))
-
-
-LENGTHS = ("accuracy_quarter", "accuracy_half", "accuracy_all")
+LENGTHS = MEASURED[-3:]
 ARMS = ("none", "standard", "classic", "DAGAN", "screened", "classic + screened")
 PAIRS = (("DAGAN", "none"), ("screened", "none"), ("classic + screened", "classic"))
 
