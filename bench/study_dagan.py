@@ -74,7 +74,8 @@ COLUMNS = {
     "dagan_sets.csv": ["data"] + MEASURED,
     "dagan_match.csv": "split seed matcher way shot accuracy error without gain gain_error weight".split(),
     "dagan_quality.csv": "split seed kept diversity copy recognised real_recognised".split(),
-    "dagan_pixels.csv": "split seed way real with_made".split()}
+    "dagan_pixels.csv": "split seed way real with_made".split(),
+    "dagan_scale.csv": "z_scale kept recognised real_recognised diversity".split()}     # as made_quality prints it
 
 
 def read(name, folder=STUDY):
@@ -236,6 +237,12 @@ def quality_tables():
     return table(["split", "kept", "diversity", "copy ratio", "recognised", "real ones"], lines)
 
 
+def scale_table():
+    measured = ("recognised", "diversity", "real_recognised")
+    return table(["z times", "kept", "recognised", "diversity", "real ones"],
+                 [[q["z_scale"], q["kept"]] + [f"{float(q[k]):.3f}" for k in measured] for q in read("dagan_scale.csv")])
+
+
 def match_tables():
     lines = []
     for m in read("dagan_match.csv"):
@@ -262,7 +269,7 @@ def set_table(*names):
                        for i, n in groups])
 
 
-PARTS = {"classify": classify_tables, "quality": quality_tables, "match": match_tables,
+PARTS = {"classify": classify_tables, "quality": quality_tables, "scale": scale_table, "match": match_tables,
          "characters": lambda: set_table("characters"),
          "paper": lambda: set_table("paper's training, split 1"),
          "sets": lambda: set_table("MNIST", "Fashion-MNIST", "Olivetti faces")}

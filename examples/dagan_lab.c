@@ -800,7 +800,7 @@ static int look(dagan *g, int64_t step, void *user)
     dagan_quality q;
     mde_text *t;
     if (bad(l) || n == MAX_LOOKS) return bad(l);
-    if (dagan_measure(g, l->screener, NULL, 1, l->looked_at, l->p.seed, &q) != MDE_OK) return 1;
+    if (dagan_measure(g, l->screener, NULL, 1, 1, l->looked_at, l->p.seed, &q) != MDE_OK) return 1;
     rows[n][LOOK_STEP] = (double)step;
     rows[n][LOOK_RECOGNISED] = q.recognisability;
     rows[n][LOOK_REAL] = q.real_recognisability;
@@ -1675,7 +1675,7 @@ static void write_quality(lab *l, mde_json_writer *w, mde_text *table, dagan_mat
 {
     dagan_quality q;
     dagan_matcher *other = kept < 1 ? screener(l) : NULL;
-    if (bad(l) || dagan_measure(l->g, m, other, kept, l->few[MATCH], l->p.seed, &q) != MDE_OK) return;
+    if (bad(l) || dagan_measure(l->g, m, other, kept, 1, l->few[MATCH], l->p.seed, &q) != MDE_OK) return;
     mde_json_open(w, key, '{');
     mde_json_write_number(w, "kept", kept, 6);
     mde_json_write_number(w, "diversity", q.diversity, 6);

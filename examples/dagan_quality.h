@@ -98,7 +98,7 @@ typedef struct quality_judging {
     mde_context *c;
     dagan *g;
     dagan_matcher *m, *screener;            /* the latter takes the share `kept` of what is made; or NULL */
-    double kept;
+    double kept, z_scale;
     screen support;                         /* the conditions of all classes, as the screener sees them */
     const dagan_images *set;
     uint64_t seed;
@@ -161,6 +161,14 @@ static void quality_embed(const quality_judging *j, int count, const float *imag
     }
 }
 
+/* The z of an image of that number. */
+static void quality_noise(const quality_judging *j, uint64_t seed, int64_t number, float *z)
+{
+    mde_random normal = quality_random(seed, QUALITY_NOISE_STREAM, number);
+    size_t k;
+    for (k = 0; k < j->noise; k++) z[k] = (float)(j->z_scale * mde_random_normal(&normal));
+}
+
 /* Of more siblings for each condition the best ones, as screening of two real images a class takes them. */
 static void quality_screen(quality_judging *j, int number)
 {
@@ -169,13 +177,16 @@ static void quality_screen(quality_judging *j, int number)
     screen_candidate *ranked = (screen_candidate *)mde_scratch(j->c, (size_t)all, sizeof *ranked);
     float *from = (float *)mde_scratch(j->c, (size_t)all, j->size * sizeof *from);
     float *made = (float *)mde_scratch(j->c, (size_t)all, j->size * sizeof *made);
+    float *z = (float *)mde_scratch(j->c, (size_t)all, j->noise * sizeof *z);
     for (k = 0; k < QUALITY_CONDITIONS && mde_context_status(j->c) == MDE_OK; k++) {
+        uint64_t seed = j->seed * 1000003 + (uint64_t)(number * QUALITY_CONDITIONS + k);
         float *out = j->made + (size_t)(k * QUALITY_SIBLINGS) * j->size;
         for (i = 0; i < all; i++) {
             memcpy(from + (size_t)i * j->size, j->from + (size_t)(k * QUALITY_SIBLINGS) * j->size,
                    j->size * sizeof *from);
+            quality_noise(j, seed, i, z + (size_t)i * j->noise);
         }
-        dagan_generate(j->g, all, from, NULL, j->seed * 1000003 + (uint64_t)(number * QUALITY_CONDITIONS + k), made);
+        dagan_generate(j->g, all, from, z, 0, made);
         screen_rank(&j->support, number, all, made, ranked);
         for (i = 0; i < QUALITY_SIBLINGS && mde_context_status(j->c) == MDE_OK; i++) {
             memcpy(out + (size_t)i * j->size, made + (size_t)ranked[i].index * j->size, j->size * sizeof *out);
@@ -222,15 +233,13 @@ static void quality_judge_class(quality_judging *j, int number)
 {
     int class_index = j->classes[number], reals = quality_draw(j, number), i;
     const float *real[QUALITY_REALS];
-    size_t k;
     for (i = 0; i < reals; i++) {
         real[i] = dagan_images_pixels(j->set, class_index, j->urn[i]);
         memcpy(j->real + (size_t)i * j->size, real[i], j->size * sizeof *j->real);
     }
     for (i = 0; i < QUALITY_MADE; i++) {
-        mde_random normal = quality_random(j->seed, QUALITY_NOISE_STREAM, (int64_t)number * QUALITY_MADE + i);
         memcpy(j->from + (size_t)i * j->size, real[i / QUALITY_SIBLINGS], j->size * sizeof *j->from);
-        for (k = 0; k < j->noise; k++) j->z[(size_t)i * j->noise + k] = (float)mde_random_normal(&normal);
+        quality_noise(j, j->seed, (int64_t)number * QUALITY_MADE + i, j->z + (size_t)i * j->noise);
     }
     j->reals[number] = reals;
     if (j->screener) quality_screen(j, number);
@@ -291,8 +300,8 @@ static int quality_fits(quality_judging *j, const char *what, int height, int wi
 }
 
 /* m: a matcher that was trained without made images, or NULL; then what needs one is NaN. screener: another one, by
-   which the share `kept` of what is made is taken, or NULL. */
-static mde_status dagan_measure(dagan *g, dagan_matcher *m, dagan_matcher *screener, double kept,
+   which the share `kept` of what is made is taken, or NULL. z is drawn and multiplied by z_scale. */
+static mde_status dagan_measure(dagan *g, dagan_matcher *m, dagan_matcher *screener, double kept, double z_scale,
                                 const dagan_images *set, uint64_t seed, dagan_quality *out)
 {
     quality_judging j;
@@ -311,6 +320,7 @@ static mde_status dagan_measure(dagan *g, dagan_matcher *m, dagan_matcher *scree
     j.m = m;
     j.screener = screener;
     j.kept = kept;
+    j.z_scale = z_scale;
     j.set = set;
     j.seed = seed;
     j.size = (size_t)height * (size_t)width * (size_t)channels;

@@ -816,8 +816,8 @@ static void screened_images_are_recognised_more_often(void)
     dagan *g = small_generator(c, set, 4);
     dagan_matcher *m = small_matcher(c, set);
     dagan_quality all, kept;
-    CHECK(dagan_measure(g, m, NULL, 1, set, 7, &all) == MDE_OK);
-    CHECK(dagan_measure(g, m, m, 0.1, set, 7, &kept) == MDE_OK);
+    CHECK(dagan_measure(g, m, NULL, 1, 1, set, 7, &all) == MDE_OK);
+    CHECK(dagan_measure(g, m, m, 0.1, 1, set, 7, &kept) == MDE_OK);
     CHECK(kept.recognisability > all.recognisability + 0.02);
     CHECK(kept.real_recognisability == all.real_recognisability);
     finish(c);
@@ -937,7 +937,7 @@ static outcome run_all(int threads, int simd)
     out.hash[1] = params_hash(dagan_matcher_params(m));
     d.episodes = 20;
     out.accuracy[1] = dagan_matcher_accuracy(m, set, &d, &out.accuracy[2]);
-    dagan_measure(g, m, NULL, 1, set, 3, &out.quality);
+    dagan_measure(g, m, NULL, 1, 1, set, 3, &out.quality);
     finish(c);
     return out;
 }
@@ -1024,24 +1024,27 @@ static void a_generator_that_ignores_z_is_found_out(void)
     dagan_images *set = dagan_images_draw(c, 25, 4, 12, 5);
     dagan *g = small_generator(c, set, 3);
     dagan_matcher *m = dagan_matcher_create(c, set, NULL);
-    dagan_quality q, again, blind;
+    dagan_quality q, again, blind, half;
     mde_params *p = dagan_generator_params(g);
     int i;
-    CHECK(dagan_measure(g, m, NULL, 1, set, 7, &q) == MDE_OK);
-    CHECK(dagan_measure(g, m, NULL, 1, set, 7, &again) == MDE_OK);
+    CHECK(dagan_measure(g, m, NULL, 1, 1, set, 7, &q) == MDE_OK);
+    CHECK(dagan_measure(g, m, NULL, 1, 1, set, 7, &again) == MDE_OK);
     CHECK(memcmp(&q, &again, sizeof q) == 0);
     CHECK(q.diversity > 0 && q.copy > 0 && q.embedded_diversity > 0 && q.embedded_copy > 0);
     CHECK(q.z_share > 0 && q.z_share < 1);
     CHECK(q.recognisability >= 0 && q.recognisability < q.real_recognisability);
     CHECK(q.real_recognisability > 0.1 && q.real_recognisability <= 1);
-    CHECK(dagan_measure(g, NULL, NULL, 1, set, 7, &blind) == MDE_OK);
+    CHECK(dagan_measure(g, NULL, NULL, 1, 1, set, 7, &blind) == MDE_OK);
     CHECK(blind.diversity == q.diversity && blind.copy == q.copy && blind.z_share == q.z_share);
     CHECK(isnan(blind.recognisability) && isnan(blind.embedded_copy));
+    CHECK(dagan_measure(g, m, NULL, 1, 0.5, set, 7, &half) == MDE_OK && half.diversity < q.diversity);
+    CHECK(dagan_measure(g, m, NULL, 1, 0, set, 7, &half) == MDE_OK && half.diversity == 0 && half.copy > 0);
+    CHECK(dagan_measure(g, m, m, 0.5, 0, set, 7, &half) == MDE_OK && half.diversity == 0);
     for (i = 0; i < mde_params_count(p); i++) {
         mde_tensor *t = mde_params_tensor(p, i);
         if (strstr(mde_params_name(p, i), "film")) memset(t->data, 0, t->count * sizeof *t->data);
     }
-    CHECK(dagan_measure(g, m, NULL, 1, set, 7, &q) == MDE_OK);
+    CHECK(dagan_measure(g, m, NULL, 1, 1, set, 7, &q) == MDE_OK);
     CHECK(q.diversity == 0 && q.embedded_diversity == 0 && q.z_share < 1e-9 && q.copy > 0);
     finish(c);
 }
@@ -1158,16 +1161,16 @@ static void matcher_errors_name_what_is_wrong(void)
     refused(c, "the generator makes images of 14 x 14 x 1");
     CHECK(dagan_matcher_embed(m, 2, NULL, &pixel) == MDE_BAD_ARGUMENT);
     refused(c, "none given");
-    CHECK(dagan_measure(wide, m, NULL, 1, larger, 1, &q) == MDE_BAD_SHAPE);
+    CHECK(dagan_measure(wide, m, NULL, 1, 1, larger, 1, &q) == MDE_BAD_SHAPE);
     refused(c, "measure, matcher: images of 14 x 14");
-    CHECK(dagan_measure(g, m, NULL, 1, larger, 1, &q) == MDE_BAD_SHAPE);
+    CHECK(dagan_measure(g, m, NULL, 1, 1, larger, 1, &q) == MDE_BAD_SHAPE);
     refused(c, "measure: images of 14 x 14");
     CHECK(isnan(q.diversity) && isnan(q.z_share));
-    CHECK(dagan_measure(g, m, NULL, 1, dagan_images_samples(set, 0, 1, 0), 1, &q) == MDE_BAD_ARGUMENT);
+    CHECK(dagan_measure(g, m, NULL, 1, 1, dagan_images_samples(set, 0, 1, 0), 1, &q) == MDE_BAD_ARGUMENT);
     refused(c, "0 of the 6 classes have 2 images or more");
-    CHECK(dagan_measure(g, m, NULL, 1, set, 1, NULL) == MDE_BAD_ARGUMENT);
+    CHECK(dagan_measure(g, m, NULL, 1, 1, set, 1, NULL) == MDE_BAD_ARGUMENT);
     refused(c, "no place for the result");
-    CHECK(dagan_measure(foreign, m, NULL, 1, elsewhere, 1, &q) == MDE_BAD_ARGUMENT);
+    CHECK(dagan_measure(foreign, m, NULL, 1, 1, elsewhere, 1, &q) == MDE_BAD_ARGUMENT);
     refused(other, "another context");
     CHECK(dagan_matcher_train(NULL, set, NULL) == MDE_BAD_ARGUMENT);
     CHECK(isnan(dagan_matcher_accuracy(NULL, set, NULL, NULL)));
@@ -1229,8 +1232,8 @@ static void use_all(mde_context *c, void *user)
     d.selector = 1;
     dagan_matcher_train(m, set, &d);
     dagan_matcher_accuracy(m, set, &d, NULL);
-    dagan_measure(g, m, NULL, 1, set, 1, &q);
-    dagan_measure(g, m, m, 0.5, set, 1, &q);
+    dagan_measure(g, m, NULL, 1, 1, set, 1, &q);
+    dagan_measure(g, m, m, 0.5, 1, set, 1, &q);
     dagan_images_free(made);
     made = g && m ? screen_make(g, m, set, 1, 0.5, 1, NULL) : NULL;
     if (g && m) {
