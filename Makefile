@@ -51,8 +51,8 @@ VALGRIND_TESTS = $(addprefix build/valgrind/,test_platform test_files test_ops t
 build_all = $(MAKE) --no-print-directory -k $(if $(filter -j% --jobserver%,$(MAKEFLAGS)),,-j$(JOBS)) \
             OPENMP="$(OPENMP)" $(1) || true
 
-.PHONY: all course pictures web test bench run run-dagan study-mde study-tables study-dagan data shared docs install format lint \
-        warnings integration sanitize valgrind threads portability coverage mutate fuzz faults clean help
+.PHONY: all course pictures web test bench run run-dagan study-mde study-tables study-dagan data shared docs install \
+        format lint warnings integration sanitize valgrind threads portability coverage mutate fuzz faults clean help
 
 all: $(EXAMPLES) ## build every example into build/ (the default)
 
@@ -92,7 +92,8 @@ study-tables: build/study_tables ## what its rows say so far: bench/STUDY-MDE.md
 study-dagan: build/dagan_lab ## train and measure a split of the study of made images (hours; goes on where stopped); SCALE=0.02
 	STUDY=$(MADE_STUDY) SCALE=$(SCALE) python3 bench/study_dagan.py run "$(or $(IMAGES),drawn)" \
 	  out/study-dagan-$(SCALE)-$(if $(IMAGES),$(SPLIT),drawn)-$(SEED) $(SPLIT) $(SEED)
-	STUDY=$(MADE_STUDY) python3 bench/study_dagan.py tables $(if $(filter bench/study,$(MADE_STUDY)),,$(MADE_STUDY)/STUDY-DAGAN.md)
+	STUDY=$(MADE_STUDY) python3 bench/study_dagan.py tables \
+	  $(if $(filter bench/study,$(MADE_STUDY)),,$(MADE_STUDY)/STUDY-DAGAN.md)
 
 data: ## fetch text of a dozen domains from Debian packages into data/ (nothing is installed)
 	sh examples/get_data.sh $(DATA)
