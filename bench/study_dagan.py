@@ -175,6 +175,15 @@ def differences(found, arm, other):
     return {run: found[arm][run] - found[other][run] for run in found.get(arm, {}) if run in found.get(other, {})}
 
 
+def gain(measured, key, arm, other):
+    """Paired, with its standard error; the arm is the other one where the validation classes chose no made images."""
+    shares = {float(r["share"]) for r in measured if key(r) and r["arm"] == arm}
+    if shares == {0}:
+        return "0: none were chosen"
+    paired = differences(accuracies(measured, key), arm, other)
+    return mean_error(list(paired.values())) if paired else ""
+
+
 def arms_table(measured, name, groups):
     """Groups of rows, (what they are called, which they are): the arms, and what made images give, paired."""
     lines = []
@@ -183,7 +192,7 @@ def arms_table(measured, name, groups):
         if not found:
             continue
         lines.append([group] + [mean_error(list(found[a].values())) if a in found else "" for a in ARMS] +
-                     [mean_error(list(d.values())) if d else "" for d in (differences(found, *p) for p in PAIRS)])
+                     [gain(measured, key, *pair) for pair in PAIRS])
     return table([name] + list(ARMS) + [f"{a} - {b}" for a, b in PAIRS], lines)
 
 
@@ -272,6 +281,7 @@ def set_table(*names):
 PARTS = {"classify": classify_tables, "quality": quality_tables, "scale": scale_table, "match": match_tables,
          "characters": lambda: set_table("characters"),
          "paper": lambda: set_table("paper's training, split 1"),
+         "fixed": lambda: set_table("split 3, a quarter kept"),
          "sets": lambda: set_table("MNIST", "Fashion-MNIST", "Olivetti faces")}
 
 
