@@ -215,8 +215,8 @@ MDEDEF void dagan_augment(const dagan_augment_desc *desc, mde_random *r, int hei
                           const float *in, float *out);
 
 /* A picture of rows x columns images, [rows * columns, height, width, channels], each magnified `zoom` times (0: so
-   that a row has about 900 pixels), with a thin frame; NULL among `images` leaves a gap. Grey images are shown as ink
-   on paper, 1 black, colour as it is. */
+   that a row has about 900 pixels), with a thin frame; NULL among `images` leaves a gap. Grey images that are mostly
+   black, as characters are, are shown as ink on paper, 1 black; photographs and colour as they are. */
 MDEDEF unsigned char *dagan_grid_png(mde_context *c, int rows, int columns, int height, int width, int channels,
                                      const float *const *images, int zoom, size_t *size);
 
@@ -2738,11 +2738,20 @@ MDEDEF void dagan_augment(const dagan_augment_desc *desc, mde_random *r, int hei
     }
 }
 
-/* Grey images are shown as ink on paper: 1 is black. Colours are shown as they are. */
-static unsigned char dagan__shade(float value, int channels)
+static unsigned char dagan__shade(float value, int ink)
 {
-    double shade = 0.5 + 0.5 * (channels == 1 ? -(double)value : (double)value);
+    double shade = 0.5 + 0.5 * (ink ? -(double)value : (double)value);
     return (unsigned char)(shade > 0 ? (shade < 1 ? 255.0 * shade + 0.5 : 255.0) : 0.0);
+}
+
+/* Is the mean of grey images less than a quarter of white, so that what they show is ink? */
+static int dagan__is_ink(int64_t count, int64_t size, const float *const *images)
+{
+    double sum = 0;
+    for (int64_t i = 0; i < count * size; i++) {
+        if (images[i / size]) sum += (double)dagan__shade(images[i / size][i % size], 0) - 63.75;
+    }
+    return sum < 0;
 }
 
 MDEDEF unsigned char *dagan_grid_png(mde_context *c, int rows, int columns, int height, int width, int channels,
@@ -2750,10 +2759,10 @@ MDEDEF unsigned char *dagan_grid_png(mde_context *c, int rows, int columns, int 
 {
     enum { ROW = 900, FRAME = 208, GAP = 255, MAXIMUM = 1 << 15 };
     unsigned char *pixels, *png;
-    int64_t wide, high, bytes;
+    int64_t wide, high;
+    int ink;
     if (size) *size = 0;
-    if (mde_context_status(c) != MDE_OK) return NULL;
-    if (!dagan__check_shape(c, "grid", height, width, channels)) return NULL;
+    if (mde_context_status(c) != MDE_OK || !dagan__check_shape(c, "grid", height, width, channels)) return NULL;
     if (rows < 1 || columns < 1 || rows > MAXIMUM || columns > MAXIMUM || zoom < 0 || zoom > MAXIMUM || !images ||
         !size) {
         mde_fail(c, MDE_BAD_ARGUMENT, "grid: %d rows of %d images%s, magnified %d times; expected at least one, and "
@@ -2769,10 +2778,10 @@ MDEDEF unsigned char *dagan_grid_png(mde_context *c, int rows, int columns, int 
                  (long long)wide, (long long)high, MAXIMUM);
         return NULL;
     }
-    bytes = wide * high * channels;
     pixels = (unsigned char *)mde_alloc(c, (size_t)high, (size_t)(wide * channels));
     if (!pixels) return NULL;
-    memset(pixels, FRAME, (size_t)bytes);
+    memset(pixels, FRAME, (size_t)(wide * high * channels));
+    ink = channels == 1 && dagan__is_ink((int64_t)rows * columns, (int64_t)height * width, images);
     for (int i = 0; i < rows; i++) {
         for (int j = 0; j < columns; j++) {
             const float *image = images[(size_t)i * (size_t)columns + (size_t)j];
@@ -2782,7 +2791,7 @@ MDEDEF unsigned char *dagan_grid_png(mde_context *c, int rows, int columns, int 
                 const float *in = image ? image + (size_t)(y / zoom) * (size_t)width * (size_t)channels : NULL;
                 for (int x = 0; x < width * zoom; x++) {
                     for (int k = 0; k < channels; k++) {
-                        *out++ = in ? dagan__shade(in[x / zoom * channels + k], channels) : (unsigned char)GAP;
+                        *out++ = in ? dagan__shade(in[x / zoom * channels + k], ink) : (unsigned char)GAP;
                     }
                 }
             }
