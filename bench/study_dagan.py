@@ -152,10 +152,11 @@ def accuracy(row):
 def mean_error(values):
     """Mean and its standard error, which takes two values or more."""
     mean = sum(values) / len(values)
+    shown = f"{round(mean, 1) + 0.0:.1f}"       # and never -0.0
     if len(values) < 2:
-        return f"{mean:.1f}"
+        return shown
     error = math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1) / len(values))
-    return f"{mean:.1f} +- {error:.1f}"
+    return f"{shown} +- {error:.1f}"
 
 
 def table(header, lines):
