@@ -172,7 +172,7 @@ static void quality_noise(const quality_judging *j, uint64_t seed, int64_t numbe
 /* Of more siblings for each condition the best ones, as screening of two real images a class takes them. */
 static void quality_screen(quality_judging *j, int number)
 {
-    int all = (int)ceil(QUALITY_SIBLINGS / j->kept - 1e-9), i, k;
+    int all = (int)ceil((double)QUALITY_SIBLINGS / j->kept - 1e-9), i, k;
     mde_mark mark = mde_arena_mark(j->c);
     screen_candidate *ranked = (screen_candidate *)mde_scratch(j->c, (size_t)all, sizeof *ranked);
     float *from = (float *)mde_scratch(j->c, (size_t)all, j->size * sizeof *from);

@@ -267,7 +267,7 @@ static void screen_episode(const screen_gallery *y, int way, int shot, mde_rando
                 for (i = k * shot * SCREEN_POOL; i < (k + 1) * shot * SCREEN_POOL; i++) {
                     more += (double)shares->data[i * way + k] * exp((double)of_made->data[q * items * SCREEN_POOL + i]);
                 }
-                sum += screen_weights[w] / SCREEN_POOL * more;
+                sum += screen_weights[w] / (double)SCREEN_POOL * more;
                 if (sum > best) {
                     best = sum;
                     found = k;
