@@ -44,19 +44,18 @@ static dagan_matcher *matcher_of(mde_context *c, const dagan_images *like, const
     dagan_matcher_desc desc;
     dagan_matcher *m;
     memset(&desc, 0, sizeof desc);
-    m = like ? dagan_matcher_create(c, like, &desc) : NULL;
+    m = dagan_matcher_create(c, like, &desc);
     if (m) mde_params_read(dagan_matcher_params(m), path);
     return m;
 }
 
-static void measure_all(mde_context *c, dagan *g, dagan_matcher *judge, dagan_matcher *screener,
-                        const dagan_images *set)
+static void measure_all(dagan *g, dagan_matcher *judge, dagan_matcher *screener, const dagan_images *set)
 {
     static const double scales[4] = { 1, 0.8, 0.5, 0 }, kept[3] = { 1, 0.25, 0.1 };
     int i, k;
     printf("z_scale,kept,recognised,real_recognised,diversity\n");
     for (i = 0; i < 4; i++) {
-        for (k = 0; k < (scales[i] > 0 ? 3 : 1) && mde_context_status(c) == MDE_OK; k++) {
+        for (k = 0; k < (scales[i] > 0 ? 3 : 1); k++) {
             dagan_matcher *other = kept[k] < 1 ? screener : NULL;
             dagan_quality q;
             if (dagan_measure(g, judge, other, kept[k], scales[i], set, 1, &q) != MDE_OK) return;
@@ -83,7 +82,7 @@ int main(int argc, char **argv)
         g = set ? dagan_open(c, argv[3]) : NULL;
         judge = g ? matcher_of(c, set, argv[4]) : NULL;
         screener = judge ? matcher_of(c, set, argv[5]) : NULL;
-        if (screener && mde_context_status(c) == MDE_OK) measure_all(c, g, judge, screener, set);
+        if (screener && mde_context_status(c) == MDE_OK) measure_all(g, judge, screener, set);
         if (mde_context_status(c) != MDE_OK) fprintf(stderr, "made_quality: %s\n", mde_error(c));
     } else {
         fprintf(stderr, "made_quality IMAGES SPLIT GENERATOR JUDGE SCREENER\n");

@@ -1292,8 +1292,10 @@ static void noise_has_its_deviation_and_stays_in_range(void)
 static void a_grid_shows_ink_dark_with_frames_and_gaps(void)
 {
     mde_context *c = start();
-    const float a[] = { 1, -1 }, b[] = { -1, -2 }, colour[] = { 1, 0, -1, (float)NAN, 7, -7 };
-    const float *images[] = { a, NULL, b, b }, *photograph[] = { a, NULL, b, a }, *one[] = { colour }, *none[12] = { NULL };
+    const float a[] = { 1, -1 }, b[] = { -0.2f, -2 }, dark[] = { -1, -1 }, grey[] = { 0, -2 };
+    const float colour[] = { 1, 0, -1, (float)NAN, 7, -7 };
+    const float *images[] = { a, NULL, b, dark }, *photograph[] = { a, NULL, grey, a };
+    const float *one[] = { colour }, *none[12] = { NULL };
     /* two rows of two images of 1 x 2 pixels, magnified twice: 11 x 7 pixels */
     unsigned char wanted[77];
     unsigned char *png, *same;
@@ -1304,7 +1306,7 @@ static void a_grid_shows_ink_dark_with_frames_and_gaps(void)
         for (x = 0; x < 4; x++) {
             wanted[(1 + y) * 11 + 1 + x] = (unsigned char)(x < 2 ? 0 : 255);
             wanted[(1 + y) * 11 + 6 + x] = 255;
-            wanted[(4 + y) * 11 + 1 + x] = 255;
+            wanted[(4 + y) * 11 + 1 + x] = (unsigned char)(x < 2 ? 153 : 255);
             wanted[(4 + y) * 11 + 6 + x] = 255;
         }
     }
@@ -1313,11 +1315,11 @@ static void a_grid_shows_ink_dark_with_frames_and_gaps(void)
     CHECK(png && size == other && memcmp(png, same, size) == 0);
     mde_release(c, png);
     mde_release(c, same);
-    /* mean -1/3, more than ink has */
+    /* mean -1/6, more than ink has */
     for (y = 0; y < 2; y++) {
         for (x = 0; x < 4; x++) {
             wanted[(1 + y) * 11 + 1 + x] = (unsigned char)(x < 2 ? 255 : 0);
-            wanted[(4 + y) * 11 + 1 + x] = 0;
+            wanted[(4 + y) * 11 + 1 + x] = (unsigned char)(x < 2 ? 128 : 0);
             wanted[(4 + y) * 11 + 6 + x] = (unsigned char)(x < 2 ? 255 : 0);
         }
     }
