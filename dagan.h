@@ -266,6 +266,9 @@ MDEDEF mde_tensor *dagan_critic_apply(dagan *g, mde_tensor *candidate, mde_tenso
 /* Looks at a generator after so many steps, with the weights that would be kept if they were the last; it changes none.
    Returns 0; anything else stops the training. */
 typedef int dagan_look_fn(dagan *g, int64_t step, void *user);
+/* A further term of the generator's loss, a scalar: made of ops from what it made of images x_i [n, h, w, c] and from
+   their partners x_j. NULL: an error. */
+typedef mde_tensor *dagan_term_fn(dagan *g, mde_tensor *partner, mde_tensor *made, void *user);
 typedef struct dagan_train_desc {
     int64_t steps;          /* of the generator; 0: 5000 */
     int batch;              /* pairs a step; 0: 32 */
@@ -292,6 +295,7 @@ typedef struct dagan_train_desc {
     const char *const *metadata;    /* the same for it to be continued; [2 pairs]: name, value, .. */
     const char *grid;       /* PNG of fixed inputs, written again with each checkpoint or as often; NULL: none */
     const dagan_images *grid_set;   /* classes shown in it; NULL: those trained on */
+    dagan_term_fn *term;    /* added to the generator's loss; NULL: none. Checkpoints know it by metadata alone */
     dagan_look_fn *look;    /* called every checkpoint_steps and at the end; NULL: none */
     mde_progress_fn *progress;  /* loss: the critic's distance; figures: this and further ones in words */
     void *user;
@@ -310,7 +314,7 @@ typedef struct dagan_step {
 /* Curve of the last training: means over spans of steps, *points of them; steps[i] is the end of span i. Owned by g. */
 MDEDEF const dagan_step *dagan_curve(const dagan *g, int *points, const int64_t **steps);
 /* One critic and one generator step on given pairs, for those who write their own loop. x, partner: tensors
-   [n, h, w, c]. The step's z, mixing factors and masks come from (desc->seed, step). */
+   [n, h, w, c]; a term has x for partner. The step's z, mixing factors and masks come from (desc->seed, step). */
 MDEDEF mde_status dagan_critic_step(dagan *g, mde_tensor *x, mde_tensor *partner, const dagan_train_desc *desc,
                                     int64_t step, dagan_step *out);
 MDEDEF mde_status dagan_generator_step(dagan *g, mde_tensor *x, const dagan_train_desc *desc, int64_t step,
@@ -395,6 +399,8 @@ MDEDEF double dagan_matcher_accuracy(dagan_matcher *m, const dagan_images *set, 
 /* Embeddings [count, width] of images; out has count * dagan_matcher_width(m) floats. */
 MDEDEF int dagan_matcher_width(const dagan_matcher *m);
 MDEDEF mde_status dagan_matcher_embed(dagan_matcher *m, int64_t count, const float *pixels, float *out);
+/* The same on the tape, of x [n, h, w, c]: [n, width]. Gradients reach those parameters that have requires_grad. */
+MDEDEF mde_tensor *dagan_matcher_apply(dagan_matcher *m, mde_tensor *x);
 /* Logits [n, way] whose softmax is each class's share of the attention, from embeddings: support [way items, width],
    class by class, and queries [n, width]. */
 MDEDEF mde_tensor *dagan_matcher_logits(dagan_matcher *m, mde_tensor *support, mde_tensor *queries, int64_t way);
@@ -1498,26 +1504,17 @@ MDEDEF mde_tensor *dagan_scale_channels(mde_context *c, mde_tensor *x, mde_tenso
     return dagan__apply(c, &dagan__op_scale_channels, x, gain, bias, NULL);
 }
 
-static int dagan__modulation_fits(mde_context *c, const char *name, mde_tensor *const *in, int inputs, mde_tensor *out)
+/* Of both ops: the one without a shift has no third input. */
+static int dagan__modulate_shape(DAGAN__SHAPE)
 {
     const mde_tensor *x = in[0];
-    int k;
+    int inputs = in[2] ? 3 : 2, k;
     for (k = 1; k < inputs && x->rank == 4; k++) {
         if (in[k]->rank != 2 || in[k]->shape[0] != x->shape[0] || in[k]->shape[1] != x->shape[3]) break;
     }
     if (x->rank == 4 && k == inputs) return dagan__same_shape(x, out);
     return !mde_fail(c, MDE_BAD_SHAPE, "%s: expected x [n, h, w, c] and a number for each channel of each image, [n, "
-                     "c]", name);
-}
-
-static int dagan__scale_images_shape(DAGAN__SHAPE)
-{
-    return dagan__modulation_fits(c, "scale_images", in, 2, out);
-}
-
-static int dagan__modulate_shape(DAGAN__SHAPE)
-{
-    return dagan__modulation_fits(c, "modulate", in, 3, out);
+                     "c]", in[2] ? "modulate" : "scale_images");
 }
 
 /* Sum over height and width. */
@@ -1533,7 +1530,7 @@ static void dagan__modulate_vjp(DAGAN__VJP)
     if (want & 4) din[2] = dagan__pixel_sum(c, g);
 }
 
-static const mde_op dagan__op_scale_images = { "scale_images", 2, dagan__scale_images_shape, dagan__scale_forward,
+static const mde_op dagan__op_scale_images = { "scale_images", 2, dagan__modulate_shape, dagan__scale_forward,
                                                dagan__modulate_vjp, NULL };
 static const mde_op dagan__op_modulate = { "modulate", 3, dagan__modulate_shape, dagan__scale_forward,
                                            dagan__modulate_vjp, NULL };
@@ -4336,21 +4333,19 @@ MDEDEF mde_params *dagan_critic_params(const dagan *g)
 }
 
 /* A batch of images of the right size; n < 0: of any number. */
-static int dagan__check_batch(const dagan *g, const char *what, const mde_tensor *x, int64_t n)
+static int dagan__check_batch(mde_context *c, dagan__size size, const char *what, const mde_tensor *x, int64_t n)
 {
-    if (x && x->rank == 4 && x->shape[1] == g->size.height && x->shape[2] == g->size.width &&
-        x->shape[3] == g->size.channels && (n < 0 || x->shape[0] == n)) {
-        return 1;
-    }
-    return !mde_fail(g->context, MDE_BAD_SHAPE, "dagan: %s is no batch of %s images of %d x %d x %d", what,
-                     n < 0 ? "any number of" : "as many", g->size.height, g->size.width, g->size.channels);
+    int fits = x && x->rank == 4 && (n < 0 || x->shape[0] == n) && x->shape[1] == size.height &&
+               x->shape[2] == size.width && x->shape[3] == size.channels;
+    return fits || !mde_fail(c, MDE_BAD_SHAPE, "dagan: %s is no batch of %s images of %d x %d x %d", what,
+                             n < 0 ? "any number of" : "as many", size.height, size.width, size.channels);
 }
 
 MDEDEF mde_tensor *dagan_generator_apply(dagan *g, mde_tensor *x, mde_tensor *z, int training, uint64_t stream)
 {
     dagan__pass pass;
     if (!g || mde_context_status(g->context) != MDE_OK) return NULL;
-    if (!dagan__check_batch(g, "x", x, -1)) return NULL;
+    if (!dagan__check_batch(g->context, g->size, "x", x, -1)) return NULL;
     if (!z || z->rank != 2 || z->shape[0] != x->shape[0] || z->shape[1] != g->desc.noise) {
         mde_fail(g->context, MDE_BAD_SHAPE, "dagan: z is not [%lld, %d], a row for each image", (long long)x->shape[0],
                  g->desc.noise);
@@ -4369,8 +4364,8 @@ static mde_tensor *dagan__critic_scores(dagan *g, mde_tensor *candidate, mde_ten
 {
     dagan__pass pass;
     if (!g || mde_context_status(g->context) != MDE_OK) return NULL;
-    if (!dagan__check_batch(g, "the candidate", candidate, -1)) return NULL;
-    if (!dagan__check_batch(g, "the condition", condition, candidate->shape[0])) return NULL;
+    if (!dagan__check_batch(g->context, g->size, "the candidate", candidate, -1)) return NULL;
+    if (!dagan__check_batch(g->context, g->size, "the condition", condition, candidate->shape[0])) return NULL;
     pass = dagan__pass_start(g, DAGAN__CRITIC, 0);
     pass.training = training;
     pass.stream = stream << 16 | 0x8000;
@@ -4669,48 +4664,46 @@ static mde_tensor *dagan__diversity(dagan *g, mde_tensor *made, const mde_tensor
     return mde_sum(c, mde_div(c, weights, apart));
 }
 
-static mde_tensor *dagan__generator_loss(dagan *g, mde_tensor *x, const dagan_train_desc *d, int64_t step,
-                                         dagan_step *out)
+static mde_tensor *dagan__generator_loss(dagan *g, mde_tensor *x, mde_tensor *partner, const dagan_train_desc *d,
+                                         int64_t step, dagan_step *out)
 {
     mde_context *c = g->context;
     int64_t n = x->shape[0];
     mde_tensor *z, *made, *loss;
     if (d->diversity > 0) {             /* each image twice, with a z for each */
         x = mde_concat(c, x, x, 0);
+        partner = mde_concat(c, partner, partner, 0);
         n *= 2;
     }
     z = dagan__noise_new(g, n, dagan__random(d->seed, DAGAN__OF_GENERATOR_NOISE, step));
-    if (!x || !z) return NULL;
+    if (!x || !partner || !z) return NULL;
     made = dagan_generator_apply(g, x, z, 1, (uint64_t)step << 1 | 1);
     loss = mde_affine(c, mde_mean(c, dagan__critic_scores(g, made, x, 1, UINT64_C(1) << 40 | (uint64_t)step)), -1, 0);
     out->generator_loss = mde_item(loss);
     if (made && d->diversity > 0) loss = mde_add(c, loss, dagan__diversity(g, made, z, d->diversity));
+    if (made && d->term) loss = mde_add(c, loss, d->term(g, partner, made, d->user));
     return loss;
 }
 
-static void dagan__generator_learn(dagan *g, mde_tensor *x, const dagan_train_desc *d, int64_t step, dagan_step *out)
+static void dagan__generator_learn(dagan *g, mde_tensor *x, mde_tensor *partner, const dagan_train_desc *d,
+                                   int64_t step, dagan_step *out)
 {
     unsigned char *were = dagan__freeze(g->context, g->params[DAGAN__CRITIC]);
     mde_set_recording(g->context, 1);
     mde_params_zero_grad(g->params[DAGAN__GENERATOR]);
-    mde_backward(g->context, dagan__generator_loss(g, x, d, step, out));
+    mde_backward(g->context, dagan__generator_loss(g, x, partner, d, step, out));
     dagan__unfreeze(g->params[DAGAN__CRITIC], were);
     dagan__optimize(g, DAGAN__GENERATOR, d, step);
 }
 
-static dagan_step dagan__no_step(void)
-{
-    dagan_step s;
-    s.distance = s.penalty = s.gradient_norm = s.generator_loss = (double)NAN;
-    return s;
-}
+static const dagan_step dagan__no_step = { (double)NAN, (double)NAN, (double)NAN, (double)NAN };
 
 /* Both public steps: x, and for the critic its partner. */
 static mde_status dagan__public_step(dagan *g, int net, mde_tensor *x, mde_tensor *partner,
                                      const dagan_train_desc *desc, int64_t step, dagan_step *out)
 {
     dagan_train_desc d;
-    dagan_step result = dagan__no_step();
+    dagan_step result = dagan__no_step;
     mde_context *c;
     mde_mark mark;
     int recording;
@@ -4721,8 +4714,8 @@ static mde_status dagan__public_step(dagan *g, int net, mde_tensor *x, mde_tenso
     memset(&d, 0, sizeof d);
     if (desc) d = *desc;
     if (step < 0) return mde_fail(c, MDE_BAD_ARGUMENT, "train: step %lld; expected 0 or more", (long long)step);
-    if (!dagan__train_resolve(g, &d) || !dagan__check_batch(g, "x", x, -1)) return mde_context_status(c);
-    if (net == DAGAN__CRITIC && !dagan__check_batch(g, "the partner", partner, x->shape[0])) {
+    if (!dagan__train_resolve(g, &d) || !dagan__check_batch(c, g->size, "x", x, -1)) return mde_context_status(c);
+    if (net == DAGAN__CRITIC && !dagan__check_batch(c, g->size, "the partner", partner, x->shape[0])) {
         return mde_context_status(c);
     }
     mark = mde_arena_mark(c);
@@ -4730,7 +4723,7 @@ static mde_status dagan__public_step(dagan *g, int net, mde_tensor *x, mde_tenso
     x = mde_detach(c, x);
     if (net == DAGAN__CRITIC) partner = mde_detach(c, partner);
     if (mde_context_status(c) == MDE_OK && net == DAGAN__CRITIC) dagan__critic_learn(g, x, partner, &d, step, &result);
-    else if (mde_context_status(c) == MDE_OK) dagan__generator_learn(g, x, &d, step, &result);
+    else if (mde_context_status(c) == MDE_OK) dagan__generator_learn(g, x, x, &d, step, &result);
     mde_set_recording(c, recording);
     mde_arena_rewind(c, mark);
     if (out) *out = result;
@@ -5345,7 +5338,7 @@ static mde_status dagan__training_step(dagan__training *run, dagan_step *out)
     dagan_train_desc d = run->desc;
     int64_t step = run->step;
     double left = (double)(d.steps - step), span = d.anneal * (double)d.steps, share = 9.0 / (double)(10 + step);
-    *out = dagan__no_step();
+    *out = dagan__no_step;
     if (left < span) d.learning_rate *= left / span;
     for (int k = 0; k <= d.critic_steps && mde_context_status(g->context) == MDE_OK; k++) {
         int of_critic = k < d.critic_steps;
@@ -5356,7 +5349,7 @@ static mde_status dagan__training_step(dagan__training *run, dagan_step *out)
         if (x && partner) {
             dagan__draw_pairs(run, of_critic ? DAGAN__OF_CRITIC_PAIRS : DAGAN__OF_GENERATOR_PAIRS, index, x, partner);
             if (of_critic) dagan__critic_learn(g, x, partner, &d, index, out);
-            else dagan__generator_learn(g, x, &d, index, out);
+            else dagan__generator_learn(g, x, partner, &d, index, out);
         }
         mde_arena_rewind(g->context, mark);
     }
@@ -5944,6 +5937,12 @@ MDEDEF mde_status dagan_matcher_embed(dagan_matcher *m, int64_t count, const flo
     if (list) dagan__embed_list(m, count, list, out);
     mde_arena_rewind(m->context, mark);
     return mde_context_status(m->context);
+}
+
+MDEDEF mde_tensor *dagan_matcher_apply(dagan_matcher *m, mde_tensor *x)
+{
+    if (!m || mde_context_status(m->context) != MDE_OK) return NULL;
+    return dagan__check_batch(m->context, m->size, "x", x, -1) ? dagan__embed(m, x, 0) : NULL;
 }
 
 /* Rows [1, width] -> [count, width], by halves so that the copying stays in proportion. */

@@ -81,7 +81,7 @@ typedef struct settings {
     int size, cells, channels, invert, transpose, max_classes, max_samples, runs, critic_steps, count, quarter_turns;
     int seeds;
     int64_t steps, classifier_steps, episodes;
-    double rate, mismatch, diversity, average, anneal, kept, share, low, high;
+    double rate, mismatch, diversity, teach, average, anneal, kept, share, low, high;
     program_ints samples, made;
 } settings;
 
@@ -91,7 +91,7 @@ typedef struct sizes {
     int classes, samples;                       /* of the drawn set */
     int64_t steps;
     int critic_steps;
-    double rate, mismatch, average, anneal;
+    double rate, mismatch, teach, average, anneal;
     int quarter_turns;
     int runs;
     int64_t classifier_steps, episodes, test_episodes;
@@ -99,16 +99,19 @@ typedef struct sizes {
 } sizes;
 
 static const sizes presets[] = {
-    { "quick", DAGAN_QUICK, 200, 20, 300, 2, 1e-3, 0.5, 0.99, 0, 1, 2, 100, 150, 200, { 1, { 2 } }, { 1, { 5 } } },
-    { "compact", DAGAN_COMPACT, 600, 20, 8000, 2, 5e-4, 0.5, 0.999, 0.5, 2, 3, 6000, 6000, 1000, { 3, { 5, 10, 15 } },
-      { 2, { 2, 10 } } },
-    { "paper", DAGAN_PAPER, 1600, 20, 100000, 5, 1e-4, 0, 0, 0, 1, 3, 12000, 20000, 1000, { 3, { 5, 10, 15 } },
+    { "quick", DAGAN_QUICK, 200, 20, 300, 2, 1e-3, 0.5, 0, 0.99, 0, 1, 2, 100, 150, 200, { 1, { 2 } }, { 1, { 5 } } },
+    { "compact", DAGAN_COMPACT, 600, 20, 8000, 2, 5e-4, 0.5, 0, 0.999, 0.5, 2, 3, 6000, 6000, 1000,
+      { 3, { 5, 10, 15 } }, { 2, { 2, 10 } } },
+    { "paper", DAGAN_PAPER, 1600, 20, 100000, 5, 1e-4, 0, 0, 0, 0, 1, 3, 12000, 20000, 1000, { 3, { 5, 10, 15 } },
       { 2, { 2, 10 } } }
 };
 
-/* What a checkpoint was trained on; a later step with other target classes would measure classes that it has seen. */
-enum { SEED, DATA, TARGET, SPLIT, FACTS };
-static const char *const fact_names[FACTS] = { "lab.seed", "lab.data", "lab.target", "lab.split" };
+/* What a checkpoint was trained on; a later step with other target classes would measure classes that it has seen. And
+   by whom: a training goes on with the same teacher. */
+enum { SEED, DATA, TARGET, SPLIT, FACTS, TEACHER = FACTS, ALL_FACTS };
+static const char *const fact_names[ALL_FACTS] = {
+    "lab.seed", "lab.data", "lab.target", "lab.split", "lab.teach"
+};
 
 /* Steps that a set may have too little for. */
 enum { CLASSIFY, MATCH, TRANSFER, STEPS };
@@ -123,10 +126,10 @@ typedef struct lab {
     dagan_images *few_source;                   /* those that episodes can be made of */
     char why[STEPS][300];                       /* a step is left out; "": it is not */
     int ways[2], way_count, shots[2], shot_count;       /* of the episodes */
-    char facts[FACTS][24];
-    const char *fact_list[2 * FACTS];
+    char facts[ALL_FACTS][24];
+    const char *fact_list[2 * ALL_FACTS];
     dagan *g;
-    dagan_matcher *screener;
+    dagan_matcher *screener, *teacher;
     dagan_images *looked_at;                    /* during the training; NULL: nothing is */
     char look_key[24];
     int64_t first_step;                         /* of a training: before which it began or went on */
@@ -632,36 +635,49 @@ static int can_screen(const lab *l)
     return l->s.weights ? mde_is_file(screener_file(l, path, sizeof path)) : l->few_source != NULL;
 }
 
-/* The matcher that screens, of another seed than the one that judges: it is read, or trained once on the source classes
-   and kept. */
-static dagan_matcher *screener(lab *l)
+/* A matcher trained once on the source classes, by a seed of its own, and kept in OUT. */
+static dagan_matcher *source_matcher(lab *l, const char *name, const char *file, int seed)
 {
     char path[4096];
     dagan_matcher_desc d;
-    program_work w;
-    if (l->screener || bad(l)) return l->screener;
+    dagan_matcher *m;
+    program_work w = work_of(l, name, file, 0);
+    mde_text_format(w.key, " %lld %lld", (long long)l->z.episodes, (long long)l->z.test_episodes);
+    hash_set(w.key, l->few_source);
     memset(&d, 0, sizeof d);
-    d.seed = l->p.seed + 4001;
-    screener_file(l, path, sizeof path);
-    if (!l->s.weights) {
-        w = work_of(l, "screener", "weights.matcher.safetensors", 0);
-        mde_text_format(w.key, " %lld %lld", (long long)l->z.episodes, (long long)l->z.test_episodes);
-        hash_set(w.key, l->few_source);
-        l->screener = dagan_matcher_create(l->c, l->few_source, &d);
-        if (l->screener && !program_work_is_done(&w, 0)) {
-            dagan_episode_desc e = source_episodes(l);
-            e.seed += 4001;
-            say(l, "screener: a Matching Network on the source classes");
-            mde_make_folder(l->c, l->s.out);
-            train_matcher(l, l->screener, e);
-            mde_params_write(dagan_matcher_params(l->screener), path, 0, NULL);
-            program_work_finish(&w, NULL);
-            return l->screener;
+    d.seed = l->p.seed + (uint64_t)seed;
+    m = dagan_matcher_create(l->c, l->few_source, &d);
+    in_out(l, file, path, sizeof path);
+    if (m && !program_work_is_done(&w, 0)) {
+        dagan_episode_desc e = source_episodes(l);
+        e.seed += (uint64_t)seed;
+        if (!l->p.quiet && !bad(l)) fprintf(stderr, "%s: a Matching Network on the source classes\n", name);
+        mde_make_folder(l->c, l->s.out);
+        train_matcher(l, m, e);
+        mde_params_write(dagan_matcher_params(m), path, 0, NULL);
+        program_work_finish(&w, NULL);
+    } else if (m) {
+        mde_params_read(dagan_matcher_params(m), path);
+    }
+    return m;
+}
+
+/* The matcher that screens, of another seed than the one that judges: from a file, or trained on the source classes. */
+static dagan_matcher *screener(lab *l)
+{
+    char path[4096];
+    if (l->screener || bad(l)) return l->screener;
+    if (l->s.weights) {
+        dagan_matcher_desc d;
+        memset(&d, 0, sizeof d);
+        d.seed = l->p.seed + 4001;
+        l->screener = dagan_matcher_create(l->c, l->target, &d);
+        if (l->screener) {
+            mde_params_read(dagan_matcher_params(l->screener), screener_file(l, path, sizeof path));
         }
     } else {
-        l->screener = dagan_matcher_create(l->c, l->target, &d);
+        l->screener = source_matcher(l, "screener", "weights.matcher.safetensors", 4001);
     }
-    if (l->screener) mde_params_read(dagan_matcher_params(l->screener), path);
     return l->screener;
 }
 
@@ -718,6 +734,7 @@ static void write_training(lab *l)
     mde_json_write_int(&w, "critic_steps", l->z.critic_steps);
     mde_json_write_number(&w, "learning_rate", l->z.rate, 6);
     mde_json_write_number(&w, "mismatch", l->z.mismatch, 6);
+    mde_json_write_number(&w, "teach", l->z.teach, 6);
     mde_json_write_number(&w, "average", l->z.average, 6);
     mde_json_write_number(&w, "anneal", l->z.anneal, 6);
     mde_json_write_int(&w, "quarter_turns", l->z.quarter_turns);
@@ -841,6 +858,35 @@ static int training_progress(const mde_progress *p, void *user)
     return program_progress(p, &l->p);
 }
 
+/* What a matcher that neither screens nor judges says of made images: whether each would be taken for the class of its
+   partner among those of the batch. */
+static mde_tensor *teach(dagan *g, mde_tensor *partner, mde_tensor *made, void *user)
+{
+    const lab *l = (const lab *)user;
+    int64_t n = made->shape[0], i;
+    int32_t *classes = (int32_t *)mde_scratch(l->c, (size_t)n, sizeof *classes);
+    mde_tensor *support = dagan_matcher_apply(l->teacher, partner), *queries = dagan_matcher_apply(l->teacher, made);
+    mde_tensor *logits = dagan_matcher_logits(l->teacher, support, queries, n);
+    (void)g;
+    for (i = 0; classes && i < n; i++) classes[i] = (int32_t)i;
+    return mde_affine(l->c, mde_mean(l->c, mde_cross_entropy(l->c, logits, classes)), l->z.teach, 0);
+}
+
+/* A teacher that stays as it is. */
+static void open_teacher(lab *l)
+{
+    mde_params *p;
+    mde_text *known = mde_text_create(l->c);
+    int i;
+    if (l->z.teach > 0) l->teacher = source_matcher(l, "teacher", "teacher.safetensors", 8001);
+    p = dagan_matcher_params(l->teacher);
+    for (i = 0; i < mde_params_count(p); i++) mde_params_tensor(p, i)->requires_grad = 0;
+    mde_text_format(known, "%.17g", l->z.teach);
+    if (p) hash_params(known, p);
+    fact(l, TEACHER, bad(l) || !p ? 0 : mde_fingerprint(known->bytes, known->length), NULL);
+    mde_text_free(known);
+}
+
 /* needed: by a later step, so that those that are trained already are opened. */
 static void train(lab *l, int needed)
 {
@@ -849,11 +895,16 @@ static void train(lab *l, int needed)
     dagan_train_desc t;
     dagan_grid_desc last;
     program_work w = work_of(l, "train", "dagan.safetensors", 0);
+    if (!l->few_source && l->s.teach > 0) {
+        mde_fail(l->c, MDE_BAD_ARGUMENT, "--teach: the source classes have too few images for a Matching Network");
+    }
+    if (!l->few_source) l->z.teach = 0;
     program_work_output(&w, "train.json");
     program_work_output(&w, "training.png");
     program_work_output(&w, "weights.safetensors");
     mde_text_format(w.key, " %lld %d %.17g %.17g %.17g %.17g %.17g %d", (long long)l->z.steps, l->z.critic_steps,
                     l->z.rate, l->z.mismatch, l->s.diversity, l->z.average, l->z.anneal, l->z.quarter_turns);
+    if (l->z.teach > 0) mde_text_format(w.key, " %.17g", l->z.teach);
     mde_text_format(w.key, " %s %s %s", l->s.data ? l->s.data : "", l->s.target ? l->s.target : "",
                     l->s.split ? l->s.split : "");
     if (can_screen(l) && screener(l)) l->looked_at = with_images(l, l->validation, 2, LOOKED_AT);
@@ -880,7 +931,9 @@ static void train(lab *l, int needed)
     t.anneal = l->z.anneal;
     t.checkpoint = in_out(l, "dagan.safetensors", checkpoint, sizeof checkpoint);
     program_check_checkpoint(l->c, l->p.name, t.checkpoint);
-    t.pairs = FACTS;
+    t.term = l->z.teach > 0 ? teach : NULL;
+    open_teacher(l);
+    t.pairs = ALL_FACTS;
     t.metadata = l->fact_list;
     t.grid = in_out(l, "training.png", grid, sizeof grid);
     t.grid_set = l->validation;
@@ -1849,6 +1902,7 @@ static int resolve(lab *l)
     if (l->s.critic_steps) l->z.critic_steps = l->s.critic_steps;
     if (l->s.rate > 0) l->z.rate = l->s.rate;
     if (l->s.mismatch >= 0) l->z.mismatch = l->s.mismatch;
+    if (l->s.teach >= 0) l->z.teach = l->s.teach;
     if (l->s.average >= 0) l->z.average = l->s.average;
     if (l->s.anneal >= 0) l->z.anneal = l->s.anneal;
     if (l->s.quarter_turns >= 0) l->z.quarter_turns = l->s.quarter_turns;
@@ -1950,6 +2004,9 @@ int main(int argc, char **argv)
         { "--mismatch", PROGRAM_REAL, "X", &s->mismatch, 0, 1e6,
           "share of real images of other classes among what the critic learns to reject\n"
           "(default 0.5; paper 0: then made images drift to other classes in short trainings)" },
+        { "--teach", PROGRAM_REAL, "X", &s->teach, 0, 1e6,
+          "weight of the term by which a Matching Network of the source classes teaches the generator to keep to "
+          "the class (default 0)" },
         { "--diversity", PROGRAM_REAL, "X", &s->diversity, 0, 1e6,
           "weight of the term that rewards different images for different z (default 0)" },
         { "--average", PROGRAM_REAL, "X", &s->average, 0, 0.999999,
@@ -1985,7 +2042,7 @@ int main(int argc, char **argv)
     l.p.when_stopped = "stopped; the same command goes on from here";
     l.p.json_help = "what the step found (the JSON file that it wrote)";
     s->out = "out/dagan";
-    s->mismatch = s->average = s->anneal = -1;
+    s->mismatch = s->teach = s->average = s->anneal = -1;
     s->quarter_turns = -1;
     s->share = -1;
     s->count = 10;

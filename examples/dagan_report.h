@@ -376,10 +376,16 @@ static void report(lab *l)
     char path[4096];
     program_work w = program_work_start(&l->p, l->c, l->s.out, "report");
     size_t i;
+    int found = 0;
     program_work_output(&w, "report.html");
     program_work_output(&w, "report.json");
     for (i = 0; i < sizeof parts / sizeof *parts; i++) {
-        program_work_input(&w, in_out(l, parts[i], path, sizeof path));
+        found += mde_is_file(in_out(l, parts[i], path, sizeof path));
+        program_work_input(&w, path);
+    }
+    if (!found) {
+        mde_fail(l->c, MDE_IO, "%s: has nothing to report on; train, sample, classify and match make it", l->s.out);
+        return;
     }
     if (program_work_is_done(&w, 0)) return;
     training = read_json(l, "train.json");

@@ -169,6 +169,10 @@ split another_target_is_refused 'another --target' "$lab" classify $tiny --targe
 split weights_of_another_size_are_refused 'makes images of 16 x 16 x 1' "$lab" make $sheet --out "$work/unmade"
 split a_sheet_of_other_cells_is_refused 'no binary PBM picture of whole cells' "$lab" make $sheet --cells 41 --out "$work/unmade"
 split training_goes_on_with_its_own_seed_only 'seed' "$lab" train $tiny --seed 2 --out "$work/one"
+try a_teacher_is_trained_first "$lab" train $tiny --threads 1 --teach 3 --out "$work/taught"
+try and_kept test -s "$work/taught/teacher.safetensors"
+try a_taught_generator_is_another_one sh -c "! cmp -s '$work/one/weights.safetensors' '$work/taught/weights.safetensors'"
+split training_goes_on_with_its_own_teacher_only 'teach' "$lab" train $tiny --teach 4 --out "$work/taught"
 
 # A split by names: of classes, or of folders of them.
 if [ $reads_png ]; then
@@ -345,6 +349,7 @@ printf '\223NUMPY\001\000\106\000%-69s\n' "{'descr': '<U3', 'fortran_order': Fal
 printf '123456789012' >>"$work/strings.npy"
 wrong missing_folder "missing" "$lab" train --data "$work/missing"
 wrong empty_folder "empty" "$lab" train --data "$work/empty"
+wrong nothing_to_report_on "nothing to report on" "$lab" report
 wrong one_class_only "1 class" "$lab" train --data "$work/single"
 wrong truncated_idx "cut off" "$lab" train --data "$work/cut-images-idx3-ubyte" --labels "$work/three-labels"
 wrong more_labels_than_images "3" "$lab" train --data "$work/two-images" --labels "$work/three-labels"

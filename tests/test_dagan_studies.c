@@ -845,6 +845,51 @@ static void embeddings_do_not_depend_on_the_batch(void)
     finish(c);
 }
 
+static void embeddings_on_the_tape_are_the_same_and_have_gradients(void)
+{
+    mde_context *c = start();
+    dagan_images *set = dagan_images_draw(c, 4, 1, 8, 5);
+    dagan_matcher *m = dagan_matcher_create(c, set, NULL);
+    mde_params *p = dagan_matcher_params(m);
+    int64_t shape[4] = { 3, 8, 8, 1 }, other[4] = { 3, 8, 7, 1 };
+    mde_tensor *x = mde_tensor_create(c, 4, shape), *weights, *sum, *slope;
+    size_t width = (size_t)dagan_matcher_width(m);
+    float *rows = (float *)mde_alloc(c, 3, width * sizeof *rows);
+    int i, checked = 0, off = 0;
+    for (i = 0; i < 3; i++) memcpy(x->data + 64 * i, dagan_images_pixels(set, i, 0), 64 * sizeof(float));
+    for (i = 0; i < 192; i++) x->data[i] += 0.1f * (float)sin(i);       /* no two of a window alike */
+    dagan_matcher_embed(m, 3, x->data, rows);
+    CHECK(memcmp(dagan_matcher_apply(m, x)->data, rows, 3 * width * sizeof *rows) == 0);
+    weights = mde_tensor_create(c, 2, dagan_matcher_apply(m, x)->shape);
+    for (i = 0; i < (int)weights->count; i++) weights->data[i] = (float)cos(i);
+    x->requires_grad = 1;
+    mde_params_zero_grad(p);
+    mde_set_recording(c, 1);
+    for (i = 0; i < mde_params_count(p); i++) mde_params_tensor(p, i)->requires_grad = 0;
+    sum = mde_sum(c, mde_mul(c, dagan_matcher_apply(m, x), weights));
+    CHECK(mde_grad(c, sum, 1, &x, &slope, 0) == MDE_OK);
+    mde_backward(c, sum);
+    CHECK(mde_params_grad_norm(p) == 0);
+    mde_set_recording(c, 0);
+    for (i = 0; i < 192; i += 5) {
+        float was = x->data[i];
+        double up, down;
+        x->data[i] = was + 1e-3f;
+        up = mde_item(mde_sum(c, mde_mul(c, dagan_matcher_apply(m, x), weights)));
+        x->data[i] = was - 1e-3f;
+        down = mde_item(mde_sum(c, mde_mul(c, dagan_matcher_apply(m, x), weights)));
+        x->data[i] = was;
+        checked++;
+        off += !(fabs((up - down) / 2e-3 - (double)slope->data[i]) < 2e-2 * (1 + fabs((double)slope->data[i])));
+    }
+    CHECK(checked == 39 && off <= 1);                                   /* a kink may lie between the two */
+    CHECK(dagan_matcher_apply(m, mde_tensor_create(c, 4, other)) == NULL);
+    CHECK_TEXT(mde_error(c), "x is no batch of any number of images of 8 x 8 x 1");
+    CHECK(dagan_matcher_apply(NULL, x) == NULL);
+    mde_clear_error(c);
+    finish(c);
+}
+
 static void the_generator_is_left_as_it_was(void)
 {
     int selector;
@@ -1278,6 +1323,7 @@ int main(void)
     TEST(made_images_count_in_a_support_set_by_weight_and_share);
     TEST(screened_images_are_recognised_more_often);
     TEST(embeddings_do_not_depend_on_the_batch);
+    TEST(embeddings_on_the_tape_are_the_same_and_have_gradients);
     TEST(the_generator_is_left_as_it_was);
     TEST(results_do_not_depend_on_threads_or_instructions);
     TEST(a_callback_stops_cleanly);

@@ -219,7 +219,7 @@ static double loss_of(problem *p, int backward)
     mde_mark mark = mde_arena_mark(p->c);
     dagan_step out;
     mde_tensor *loss = p->of_critic ? dagan__critic_loss(p->g, p->x, p->partner, p->made, &p->d, 4, &out)
-                                    : dagan__generator_loss(p->g, p->x, &p->d, 4, &out);
+                                    : dagan__generator_loss(p->g, p->x, p->partner, &p->d, 4, &out);
     double value = mde_item(loss);
     if (backward) mde_backward(p->c, loss);
     mde_arena_rewind(p->c, mark);
@@ -299,6 +299,56 @@ static void gradient_of_the_critic_with_penalty_agrees_with_differences(void)
         p.of_critic = 1;
         if (form == 2) p.d.mismatch = MDE_ZERO;
         check_gradient(&p, dagan_critic_params(p.g));
+        mde_context_free(c);
+    }
+}
+
+/* A term of two tensors alike: 0.7 mean (made - partner)^2. */
+static mde_tensor *apart(dagan *g, mde_tensor *partner, mde_tensor *made, void *user)
+{
+    mde_context *c;
+    mde_tensor *d;
+    dagan_shape(g, &c, NULL, NULL, NULL);
+    d = mde_sub(c, made, partner);
+    ++*(int *)user;
+    return mde_affine(c, mde_mean(c, mde_mul(c, d, d)), 0.7, 0);
+}
+
+static mde_tensor *refuses(dagan *g, mde_tensor *partner, mde_tensor *made, void *user)
+{
+    (void)g, (void)partner, (void)made;
+    mde_fail((mde_context *)user, MDE_BAD_ARGUMENT, "not today");
+    return NULL;
+}
+
+static void a_term_is_added_to_the_loss_of_the_generator(void)
+{
+    int twice, i;
+    for (twice = 0; twice < 2; twice++) {
+        mde_context *c = one_thread();
+        problem p = problem_of(c, tiny_desc(), 6);
+        int64_t n = twice ? 6 : 3;
+        double without, sum = 0;
+        int calls = 0;
+        float before;
+        mde_tensor *weight = mde_params_find(dagan_generator_params(p.g), "generator.enc0.down.weight");
+        mde_tensor *z = dagan__noise_new(p.g, n, dagan__random(p.d.seed, DAGAN__OF_GENERATOR_NOISE, 4)), *made;
+        dagan_step out;
+        if (twice) p.d.diversity = 0.2;
+        without = loss_of(&p, 0);
+        made = dagan_generator_apply(p.g, twice ? mde_concat(c, p.x, p.x, 0) : p.x, z, 1, 9);
+        for (i = 0; i < n * 36; i++) sum += pow(made->data[i] - p.partner->data[i % 108], 2) / (double)(n * 36);
+        p.d.term = apart;
+        p.d.user = &calls;
+        CLOSE(loss_of(&p, 0), without + 0.7 * sum, 1e-5);
+        CHECK(calls == 1);
+        check_gradient(&p, dagan_generator_params(p.g));
+        before = weight->data[0];
+        p.d.term = refuses;
+        p.d.user = c;
+        CHECK(dagan_generator_step(p.g, p.x, &p.d, 4, &out) == MDE_BAD_ARGUMENT);
+        CHECK_TEXT(mde_error(c), "not today");
+        CHECK(weight->data[0] == before);
         mde_context_free(c);
     }
 }
@@ -1162,6 +1212,7 @@ int main(void)
     TEST(sizes_that_do_not_halve_evenly_and_colours_work);
     TEST(z_matters_from_the_start);
     TEST(gradient_of_the_critic_with_penalty_agrees_with_differences);
+    TEST(a_term_is_added_to_the_loss_of_the_generator);
     TEST(gradient_of_the_generator_agrees_with_differences);
     TEST(the_gradient_norm_is_that_of_each_image);
     TEST(each_step_changes_its_own_network_alone);
