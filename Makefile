@@ -15,6 +15,7 @@ STUDY ?= $(if $(filter 1,$(SCALE)),bench/study,out/study-$(SCALE))
 # Of study-dagan: Omniglot's background set as IDX; without it drawn characters, whose rows stay out of the repository's.
 IMAGES ?=
 SPLIT ?= 1
+HOW ?= wide
 SEED ?= 1
 MADE_STUDY = $(if $(IMAGES),$(STUDY),out/study-drawn-$(SCALE))
 JOBS ?= $(shell nproc 2> /dev/null || getconf _NPROCESSORS_ONLN 2> /dev/null || echo 1)
@@ -91,7 +92,7 @@ study-tables: build/study_tables ## what its rows say so far: bench/STUDY-MDE.md
 
 study-dagan: build/dagan_lab ## train and measure a split of the study of made images (hours; goes on where stopped); SCALE=0.02
 	STUDY=$(MADE_STUDY) SCALE=$(SCALE) python3 bench/study_dagan.py run "$(or $(IMAGES),drawn)" \
-	  out/study-dagan-$(SCALE)-$(if $(IMAGES),$(SPLIT),drawn)-$(SEED) $(SPLIT) $(SEED)
+	  out/study-dagan-$(SCALE)-$(if $(IMAGES),$(SPLIT),drawn)-$(HOW)-$(SEED) $(SPLIT) $(SEED) $(HOW)
 	STUDY=$(MADE_STUDY) python3 bench/study_dagan.py tables \
 	  $(if $(filter bench/study,$(MADE_STUDY)),,$(MADE_STUDY)/STUDY-DAGAN.md)
 

@@ -2,8 +2,9 @@
 """The study of made images: splits by alphabet, runs that grow row by row, tables from the rows.
 
     study_dagan.py split N FILE             the split of number N as dagan_lab --split takes it
-    study_dagan.py run DATA OUT [N [SEED]]  trains and measures one split and seed; again: goes on. SCALE=0.02: a trial
-    study_dagan.py rows N SEED OUT          rows of OUT/classify.csv and OUT/match.json into bench/study/dagan_*.csv
+    study_dagan.py run DATA OUT [N [SEED [HOW]]]   trains and measures one split and seed; again: goes on. SCALE=0.02:
+                                            a trial. HOW: wide, a preset of dagan_lab, or untaught
+    study_dagan.py rows "N HOW" SEED OUT    rows of OUT/classify.csv and OUT/match.json into bench/study/dagan_*.csv
     study_dagan.py set NAME OUT             those of a set that `dagan_lab classify --weights` was run on
     study_dagan.py tables [PAGE]            bench/STUDY-DAGAN.md's tables from bench/study/dagan_*.csv, in their place,
                                             written to PAGE if one is named
@@ -46,15 +47,20 @@ def write_split(number, path):
         json.dump(parts, f)
 
 
-def run(data, out, number="1", seed="1"):
+HOW = {"untaught": ["--preset", "compact", "--teach", "0"], "compact": ["--preset", "compact"],
+       "wide": ["--preset", "wide"]}
+
+
+def run(data, out, number="1", seed="1", how="wide"):
     scale = float(os.environ.get("SCALE", "1"))
     os.makedirs(out, exist_ok=True)
-    options = ["--seed", seed, "--made", "10", "--out", out]
+    options = ["--seed", seed, "--made", "10", "--out", out] + HOW[how]
     if data == "drawn":
         number = "drawn"
     else:
         write_split(int(number), os.path.join(out, "split.json"))
         options += ["--data", data, "--split", os.path.join(out, "split.json")]
+    number = f"{number} {how}"
     steps = {"--steps": 8000, "--classifier-steps": 4000, "--episodes": 6000}
     for name, full in steps.items():
         options += [name, str(max(2, int(full * scale)))]
@@ -106,8 +112,11 @@ def append(name, fresh):
 
 
 def restore(number, seed, out):
-    """OUT/classify.csv of a machine that is gone, from the rows that it left: dagan_lab measures none of them again."""
-    have = [row for row in read("dagan_classify.csv") if (row["split"], row["seed"]) == (number, seed) and row["key"]]
+    """OUT/classify.csv of a machine that is gone, from the rows that it left, and what no generator has a part in from
+    those of another one: dagan_lab measures none of them again."""
+    have = [row for row in read("dagan_classify.csv") if row["key"] and row["seed"] == seed and
+            (row["split"] == number or row["split"].split()[0] == number.split()[0] and row["made"] == "0")]
+    have = list({row["key"]: row for row in have}.values())
     if have and not os.path.exists(os.path.join(out, "classify.csv")):
         write("classify.csv", out, have)
 
@@ -197,9 +206,14 @@ def arms_table(measured, name, groups):
     return table([name] + list(ARMS) + [f"{a} - {b}" for a, b in PAIRS], lines)
 
 
-def over_splits(measured, samples):
+def how_of(row):
+    """How the generator was trained: behind the number of the split."""
+    return row["split"].partition(" ")[2]
+
+
+def over_splits(measured, samples, how):
     """What made images give at so many samples: the mean of the splits' means, with the standard error over splits."""
-    found = accuracies(measured, lambda r: r["set"] == "target" and r["samples"] == samples)
+    found = accuracies(measured, lambda r: r["set"] == "target" and r["samples"] == samples and how_of(r) == how)
     cells = []
     for pair in PAIRS:
         by_split = {}
@@ -213,13 +227,14 @@ def over_splits(measured, samples):
 def classify_tables():
     measured = read("dagan_classify.csv")
     target = [r for r in measured if r["set"] == "target"]
-    groups = sorted({(int(r["samples"]), r["split"]) for r in target})
+    groups = sorted({(int(r["samples"]), r["split"]) for r in target}, key=lambda g: (g[0], g[1].split()[::-1]))
     text = arms_table(target, "samples, split",
                       [(f"{n}, {k}", lambda r, n=n, k=k: r["samples"] == str(n) and r["split"] == k)
                        for n, k in groups])
     text += "\nOver splits (their number), +- standard error over splits:\n\n"
-    text += table(["samples"] + [f"{a} - {b}" for a, b in PAIRS],
-                  [[str(n)] + over_splits(measured, str(n)) for n in sorted({n for n, _ in groups})])
+    text += table(["samples, generator"] + [f"{a} - {b}" for a, b in PAIRS],
+                  [[f"{n}, {how}"] + over_splits(measured, str(n), how)
+                   for n, how in sorted({(int(r["samples"]), how_of(r)) for r in target})])
     text += "\nSteps of each arm on the target characters, made images a real one, share kept, share of a batch:\n\n"
     lines = []
     for n, k in groups:

@@ -88,6 +88,7 @@ typedef struct settings {
 typedef struct sizes {
     const char *name;
     dagan_preset preset;
+    int filters[3];                             /* of the generator; 0: the preset's */
     int classes, samples;                       /* of the drawn set */
     int64_t steps;
     int critic_steps;
@@ -99,11 +100,14 @@ typedef struct sizes {
 } sizes;
 
 static const sizes presets[] = {
-    { "quick", DAGAN_QUICK, 200, 20, 300, 2, 1e-3, 0.5, 0, 0.99, 0, 1, 2, 100, 150, 200, { 1, { 2 } }, { 1, { 5 } } },
-    { "compact", DAGAN_COMPACT, 600, 20, 8000, 2, 5e-4, 0.5, 0, 0.999, 0.5, 2, 3, 6000, 6000, 1000,
+    { "quick", DAGAN_QUICK, { 0 }, 200, 20, 300, 2, 1e-3, 0.5, 0, 0.99, 0, 1, 2, 100, 150, 200, { 1, { 2 } },
+      { 1, { 5 } } },
+    { "compact", DAGAN_COMPACT, { 0 }, 600, 20, 8000, 2, 5e-4, 0.5, 5, 0.999, 0.5, 2, 3, 6000, 6000, 1000,
       { 3, { 5, 10, 15 } }, { 2, { 2, 10 } } },
-    { "paper", DAGAN_PAPER, 1600, 20, 100000, 5, 1e-4, 0, 0, 0, 0, 1, 3, 12000, 20000, 1000, { 3, { 5, 10, 15 } },
-      { 2, { 2, 10 } } }
+    { "wide", DAGAN_COMPACT, { 32, 64, 96 }, 600, 20, 8000, 2, 5e-4, 0.5, 5, 0.999, 0.5, 2, 3, 6000, 6000, 1000,
+      { 3, { 5, 10, 15 } }, { 2, { 2, 10 } } },
+    { "paper", DAGAN_PAPER, { 0 }, 1600, 20, 100000, 5, 1e-4, 0, 0, 0, 0, 1, 3, 12000, 20000, 1000,
+      { 3, { 5, 10, 15 } }, { 2, { 2, 10 } } }
 };
 
 /* What a checkpoint was trained on; a later step with other target classes would measure classes that it has seen. And
@@ -919,6 +923,7 @@ static void train(lab *l, int needed)
              bad(l) ? 0 : (unsigned long long)mde_fingerprint(w.key->bytes, w.key->length));
     t.look = l->looked_at ? look : NULL;
     d.preset = l->z.preset;
+    memcpy(d.generator, l->z.filters, sizeof l->z.filters);
     d.seed = l->p.seed;
     t.steps = l->z.steps;
     t.critic_steps = l->z.critic_steps;
@@ -1876,7 +1881,7 @@ static int resolve(lab *l)
     const char *name = l->s.preset_name ? l->s.preset_name : "compact";
     for (i = 0; i < sizeof presets / sizeof *presets && strcmp(presets[i].name, name) != 0; i++) {}
     if (i == sizeof presets / sizeof *presets) {
-        return program_misused(&l->p, name, " is no preset; expected quick, compact or paper");
+        return program_misused(&l->p, name, " is no preset; expected quick, compact, wide or paper");
     }
     if (l->s.range) {
         char *end = NULL;
@@ -1995,18 +2000,19 @@ int main(int argc, char **argv)
         { "--max-classes", PROGRAM_INT, "N", &s->max_classes, 1, 1e9, "of a set, the first ones (default: all)" },
         { "--max-samples", PROGRAM_INT, "N", &s->max_samples, 1, 1e9, "of a class, the first ones (default: all)" },
         { "--preset", PROGRAM_FILE, "NAME", &s->preset_name, 0, 0,
-          "quick, compact (default) or paper: sizes of networks and of the studies" },
+          "quick, compact (default), wide or paper: sizes of networks and of the studies; wide is compact with\n"
+          "twice the filters in the generator, whose images are better for half as much time again" },
         { "--steps", PROGRAM_INT64, "N", &s->steps, 1, 1e12,
-          "of the generator (quick 300, compact 8000, paper 100000)" },
+          "of the generator (quick 300, compact and wide 8000, paper 100000)" },
         { "--critic-steps", PROGRAM_INT, "N", &s->critic_steps, 1, 1e6,
-          "for each of them (quick and compact 2, paper 5)" },
+          "for each of them (2; paper 5)" },
         { "--rate", PROGRAM_REAL, "X", &s->rate, 0, 1e6, "learning rate (default 5e-4; quick 1e-3, paper 1e-4)" },
         { "--mismatch", PROGRAM_REAL, "X", &s->mismatch, 0, 1e6,
           "share of real images of other classes among what the critic learns to reject\n"
           "(default 0.5; paper 0: then made images drift to other classes in short trainings)" },
         { "--teach", PROGRAM_REAL, "X", &s->teach, 0, 1e6,
           "weight of the term by which a Matching Network of the source classes teaches the generator to keep to "
-          "the class (default 0)" },
+          "the class; 0: nobody does (default 5; quick and paper 0)" },
         { "--diversity", PROGRAM_REAL, "X", &s->diversity, 0, 1e6,
           "weight of the term that rewards different images for different z (default 0)" },
         { "--average", PROGRAM_REAL, "X", &s->average, 0, 0.999999,
