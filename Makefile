@@ -71,7 +71,8 @@ run: build/mde_lab ## run a whole small experiment on built-in text; writes out/
 
 run-dagan: build/dagan_lab ## what a trained DAGAN gives on characters it never saw (out/dagan/report.html); trains a small one
 	./build/dagan_lab run --preset quick --weights examples/weights/omniglot.safetensors \
-	    --data examples/data/characters.pbm --cells 42 --samples 1,5 --classifier-steps 200 --out out/dagan
+	    --data examples/data/characters.pbm --cells 42 --samples 1,5 --classifier-steps 200 --kept 1 --made-share 0.25 \
+	    --out out/dagan
 	./build/dagan_lab train --preset quick --out out/dagan/trained
 
 pictures: build/three_experts build/dagan_lab ## draw the pictures of the README again

@@ -254,7 +254,7 @@ static void add_sample(lab *l, mde_text *t, const mde_json *j)
 /* What made images give, in a sentence for each number of real ones. */
 static void add_headline(mde_text *t, const mde_json *j)
 {
-    static const char *const words[2][3] = { { "screened_minus_none", "without made images", "with screened ones" },
+    static const char *const words[2][3] = { { "screened_minus_none", "without made images", "with made ones" },
                                              { "both_minus_classic", "with classic augmentation", "with both" } };
     static const int arms_of[2][2] = { { NONE, MADE }, { CLASSIC, BOTH } };
     const mde_json *row = mde_json_get(j, "rows");
