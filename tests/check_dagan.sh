@@ -382,12 +382,12 @@ page_is_that_of_its_rows() {
 }
 study() { STUDY=$work/study LAB=$lab SCALE=0.001 python3 bench/study_dagan.py "$@"; }
 study_goes_from_images_to_tables() {
-    study run "$data" "$work/studied" && study tables "$work/page.md" &&
-        grep -q '^| 5, 1 wide |' "$work/page.md" && grep -q '^| 1 wide | made images, weighted |' "$work/page.md"
+    study run "$data" "$work/studied" 1 1 compact && study tables "$work/page.md" &&
+        grep -q '^| 5, 1 compact |' "$work/page.md" && grep -q '^| 1 compact | made images, weighted |' "$work/page.md"
 }
 rows_are_not_measured_again() { # what would be measured is not .5
     sed '2,$s/[^,]*$/0.5/' "$work/study/dagan_classify.csv" >"$work/rows" && cp "$work/rows" "$work/study/dagan_classify.csv" &&
-        rm "$work/studied"/classify.* && study run "$data" "$work/studied" && cmp "$work/rows" "$work/study/dagan_classify.csv"
+        rm "$work/studied"/classify.* && study run "$data" "$work/studied" 1 1 compact && cmp "$work/rows" "$work/study/dagan_classify.csv"
 }
 if ! command -v python3 >/dev/null; then
     skip the_study_of_made_images "no python3"
