@@ -52,6 +52,8 @@ HOW = {"untaught": ["--preset", "compact", "--teach", "0"], "compact": ["--prese
 
 
 def run(data, out, number="1", seed="1", how="wide"):
+    if how not in HOW:
+        raise ValueError(f"{how} is no way to train a generator; expected {', '.join(HOW)}")
     scale = float(os.environ.get("SCALE", "1"))
     os.makedirs(out, exist_ok=True)
     options = ["--seed", seed, "--made", "10", "--out", out] + HOW[how]
