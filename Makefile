@@ -170,12 +170,13 @@ build/web/page.js: examples/web/page.c examples/mix_optimize.c $(wildcard exampl
 	  -sEXPORTED_RUNTIME_METHODS=FS,ccall -lm
 
 # name=file: what stands in the page
-WEB_FILES = program.wasm=build/web/page.wasm generator.safetensors=examples/weights/omniglot.safetensors \
+WEB_FILES = program.wasm=build/web/page.wasm generator.safetensors=examples/weights/omniglot.compact.safetensors \
             characters.pbm=examples/data/characters.pbm ratios.csv=examples/data/ratios.csv \
             losses.csv=examples/data/losses.csv domains.csv=examples/data/domains.csv \
             prose.txt=examples/data/opticks.txt program.txt=examples/plot.h
 
-build/web/index.html: build/web/page.js examples/web/pack.js examples/web/page.html
+build/web/index.html: build/web/page.js examples/web/pack.js examples/web/page.html \
+                      $(filter examples/%,$(subst =, ,$(WEB_FILES)))
 	node examples/web/pack.js examples/web/page.html build/web/page.js $@ $(WEB_FILES)
 
 build/libmdemix.so: $(HEADERS)

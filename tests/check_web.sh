@@ -38,7 +38,7 @@ mkdir "$work/page"
 cp examples/data/*.csv "$work"
 cp examples/data/opticks.txt "$work/prose.txt"
 cp examples/plot.h "$work/program.txt"
-cp examples/weights/omniglot.safetensors "$work/generator.safetensors"
+cp examples/weights/omniglot.compact.safetensors "$work/generator.safetensors"
 printf 'run,code,web\na1,0.5,0.5\na2,much,0.5\n' > "$work/rubbish.csv"
 
 limit=
