@@ -6,6 +6,7 @@
                                             a trial. HOW: wide, a preset of dagan_lab, or untaught
     study_dagan.py rows "N HOW" SEED OUT    rows of OUT/classify.csv and OUT/match.json into bench/study/dagan_*.csv
     study_dagan.py set NAME OUT             those of a set that `dagan_lab classify --weights` was run on
+    study_dagan.py judged HOW PART FILE     what `made_quality .. PART` printed of a generator trained as HOW says
     study_dagan.py tables [PAGE]            bench/STUDY-DAGAN.md's tables from bench/study/dagan_*.csv, in their place,
                                             written to PAGE if one is named
     study_dagan.py sheet IMAGES LABELS FILE examples/data/characters.pbm, from unpacked IDX files
@@ -83,18 +84,19 @@ COLUMNS = {
     "dagan_match.csv": "split seed matcher way shot accuracy error without gain gain_error weight".split(),
     "dagan_quality.csv": "split seed kept diversity copy recognised real_recognised".split(),
     "dagan_pixels.csv": "split seed way real with_made".split(),
+    "dagan_judged.csv": "generator part recognised real_recognised diversity".split(),
     "dagan_scale.csv": "z_scale kept recognised real_recognised diversity".split()}     # as made_quality prints it
 
 
-def read(name, folder=STUDY):
+def read(name, folder=STUDY, columns=None):
     """The rows of a table, none if it is not there."""
-    path = os.path.join(folder, name)
+    path, columns = os.path.join(folder, name), columns or COLUMNS[name]
     if not os.path.exists(path):
         return []
     with open(path, newline="") as f:
         table = list(csv.reader(f))
-    if not table or any(len(row) != len(COLUMNS[name]) for row in table) or table[0] != COLUMNS[name]:
-        raise ValueError(f"{path}: expected the columns {','.join(COLUMNS[name])}, and a cell of each in every row")
+    if not table or any(len(row) != len(columns) for row in table) or table[0] != columns:
+        raise ValueError(f"{path}: expected the columns {','.join(columns)}, and a cell of each in every row")
     return [dict(zip(table[0], row)) for row in table[1:]]
 
 
@@ -150,9 +152,18 @@ def named_set(name, out):
     append("dagan_sets.csv", [{"data": name, **{c: row[c] for c in MEASURED}} for row in table])
 
 
+def judged(how, part, path):
+    found = read(path, "", COLUMNS["dagan_scale.csv"])
+    if len(found) != 1:
+        raise ValueError(f"{path}: expected one row, of made_quality with a PART")
+    append("dagan_judged.csv", [{**{c: found[0][c] for c in COLUMNS["dagan_judged.csv"][2:]}, "generator": how,
+                                 "part": part}])
+
+
 LENGTHS = MEASURED[-3:]
 ARMS = ("none", "standard", "classic", "DAGAN", "screened", "classic + screened")
-PAIRS = (("DAGAN", "none"), ("screened", "none"), ("classic + screened", "classic"))
+PAIRS = (("DAGAN", "none"), ("DAGAN", "standard"), ("DAGAN", "classic"), ("screened", "none"),
+         ("classic + screened", "classic"))
 
 
 def accuracy(row):
@@ -270,6 +281,20 @@ def scale_table():
                  [[q["z_scale"], q["kept"]] + [f"{float(q[k]):.3f}" for k in measured] for q in read("dagan_scale.csv")])
 
 
+def judged_table():
+    """A line of each generator, and of real images, by one judge."""
+    measured = read("dagan_judged.csv")
+    parts = ("source", "validation", "target")
+    lines = []
+    for how in dict.fromkeys(q["generator"] for q in measured):
+        by_part = {q["part"]: q for q in measured if q["generator"] == how}
+        lines.append([how] + [f"{float(by_part[p]['recognised']):.3f}" if p in by_part else "" for p in parts] +
+                     [f"{float(by_part['target']['diversity']):.3f}" if "target" in by_part else ""])
+    real = {q["part"]: q["real_recognised"] for q in measured}
+    lines.append(["real ones"] + [f"{float(real[p]):.3f}" if p in real else "" for p in parts] + ["1"])
+    return table(["generator"] + [f"{p} characters" for p in parts] + ["diversity of target ones"], lines)
+
+
 def match_tables():
     lines = []
     for m in read("dagan_match.csv"):
@@ -296,8 +321,8 @@ def set_table(*names):
                        for i, n in groups])
 
 
-PARTS = {"classify": classify_tables, "quality": quality_tables, "scale": scale_table, "match": match_tables,
-         "characters": lambda: set_table("characters"),
+PARTS = {"classify": classify_tables, "quality": quality_tables, "scale": scale_table, "judged": judged_table,
+         "match": match_tables, "characters": lambda: set_table("characters"),
          "paper": lambda: set_table("paper's training, split 1"),
          "fixed": lambda: set_table("split 3, a quarter kept"),
          "sets": lambda: set_table("MNIST", "Fashion-MNIST", "Olivetti faces")}
@@ -353,7 +378,7 @@ def sheet(images, labels, path):
 
 def main():
     commands = {"split": lambda n, path: write_split(int(n), path), "run": run, "rows": rows, "set": named_set,
-                "tables": tables, "sheet": sheet}
+                "judged": judged, "tables": tables, "sheet": sheet}
     command = commands.get(sys.argv[1]) if len(sys.argv) > 1 else None
     try:
         inspect.signature(command).bind(*sys.argv[2:])

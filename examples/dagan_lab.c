@@ -136,8 +136,9 @@ typedef struct lab {
     dagan_matcher *screener, *teacher;
     dagan_images *looked_at;                    /* during the training; NULL: nothing is */
     char look_key[24];
-    int64_t first_step;                         /* of a training: before which it began or went on */
-    int told;
+    const char *training;                       /* what is being trained; */
+    int64_t first_step;                         /* before which step it began or went on, */
+    int told;                                   /* and whether it was said how long it takes */
     char other_name[64];                        /* of the set that transfer uses */
     dagan_images *other;
     mde_text *measured;                         /* rows of classify.csv that this process measured */
@@ -599,9 +600,44 @@ static program_work study_of(lab *l, int step, const char *set_name, const char 
 /* ---- What screens made images ---- */
 
 /* A matcher trained on source classes, by one fall of the learning rate over all episodes of the budget. */
-static void train_matcher(lab *l, dagan_matcher *m, dagan_episode_desc e)
+static void start_training(lab *l, const char *name)
 {
+    l->training = name;
+    l->first_step = -1;
+    l->told = 0;
+}
+
+/* Says once, when its speed is known, how long a training will take, if it is worth saying, and more. */
+static void announce(lab *l, const mde_progress *p, const char *unit, double worth_saying, const char *more)
+{
+    double done, left = (double)(p->steps - p->step);
+    if (l->first_step < 0) l->first_step = p->step - 1;
+    done = (double)(p->step - l->first_step);
+    if (l->told || done < 10 || left <= 0 || p->seconds_left < worth_saying) return;
+    if (p->seconds_left * done / left < 2) return;      /* the first steps are slower */
+    l->told = 1;
+    if (l->p.quiet) return;
+    program_progress(NULL, &l->p);
+    fprintf(stderr, "%s: %lld %s, about %.0f more minutes on this machine%s\n", l->training, (long long)p->steps, unit,
+            ceil(p->seconds_left / 60), more);
+}
+
+/* Of a Matching Network: passing, unless it takes so long that a file, too, should show how far it is. */
+static int matcher_progress(const mde_progress *p, void *user)
+{
+    lab *l = (lab *)user;
+    mde_progress shown = *p;
+    shown.stage = l->training;
+    announce(l, p, "episodes", 60, "");
+    return l->told ? program_progress(&shown, &l->p) : passing_progress(&shown, &l->p);
+}
+
+static void train_matcher(lab *l, const char *name, dagan_matcher *m, dagan_episode_desc e)
+{
+    start_training(l, name);
     e.episodes = l->z.episodes;
+    e.progress = matcher_progress;
+    e.user = l;
     dagan_matcher_train(m, l->few_source, &e);
     if (program_interrupted && !bad(l)) mde_fail(l->c, MDE_STOPPED, "stopped");
 }
@@ -657,7 +693,7 @@ static dagan_matcher *source_matcher(lab *l, const char *name, const char *file,
         e.seed += (uint64_t)seed;
         if (!l->p.quiet && !bad(l)) fprintf(stderr, "%s: a Matching Network on the source classes\n", name);
         mde_make_folder(l->c, l->s.out);
-        train_matcher(l, m, e);
+        train_matcher(l, name, m, e);
         mde_params_write(dagan_matcher_params(m), path, 0, NULL);
         program_work_finish(&w, NULL);
     } else if (m) {
@@ -845,20 +881,11 @@ static int look(dagan *g, int64_t step, void *user)
     return bad(l);
 }
 
-/* Says once, when its speed is known, how long a training will take and what is to be seen by when. */
 static int training_progress(const mde_progress *p, void *user)
 {
     lab *l = (lab *)user;
-    if (l->first_step < 0) l->first_step = p->step - 1;
-    if (!l->told && p->step - l->first_step >= 10 && p->step < p->steps) {
-        l->told = 1;
-        if (!l->p.quiet) {
-            fprintf(stderr, "train: %lld steps, about %.0f more minutes on this machine; stopped, it goes on with the "
-                    "same command. %s shows it every twentieth of the way: blots first, then the right shape of broken "
-                    "strokes, simple characters before complex ones\n", (long long)p->steps,
-                    ceil(p->seconds_left / 60), "training.png");
-        }
-    }
+    announce(l, p, "steps", 0, "; stopped, it goes on with the same command. training.png shows it every twentieth of the "
+             "way: blots first, then the right shape of broken strokes, simple characters before complex ones");
     return program_progress(p, &l->p);
 }
 
@@ -944,7 +971,7 @@ static void train(lab *l, int needed)
     t.grid_set = l->validation;
     t.progress = training_progress;
     t.user = l;
-    l->first_step = -1;
+    start_training(l, "train");
     say(l, "train: generator and critic on the source classes");
     mde_make_folder(l->c, l->s.out);
     l->g = dagan_create(l->c, l->source, &d);
@@ -1849,7 +1876,7 @@ static void match(lab *l)
         e.generator = kind == PLAIN ? NULL : l->g;
         e.selector = kind == WITH_SELECTOR;
         m = dagan_matcher_create(l->c, l->few_source, &d);
-        if (m) train_matcher(l, m, e);
+        if (m) train_matcher(l, "match", m, e);
         if (!bad(l)) write_matcher(l, &w, table, m, kind);
         if (!bad(l) && kind == PLAIN) write_weighted(l, &w, table, m);
         if (kind == PLAIN) judge = m;
@@ -1859,6 +1886,7 @@ static void match(lab *l)
     write_quality(l, &w, table, judge, "quality", 1);
     write_quality(l, &w, table, judge, "quality_half_kept", 0.5);
     write_quality(l, &w, table, judge, "quality_quarter_kept", 0.25);
+    write_quality(l, &w, table, judge, "quality_tenth_kept", 0.1);
     dagan_matcher_free(judge);
     if (!bad(l)) write_nearest(l, &w, table);
     mde_json_close(&w);

@@ -305,8 +305,9 @@ static void take_classify(seed_study *x, int task, const char *part, const mde_j
 
 static void take_match(seed_study *x, int task, const mde_json *found)
 {
-    static const char *const qualities[3][2] = { { "quality", "all kept" }, { "quality_half_kept", "half kept" },
-                                                 { "quality_quarter_kept", "a quarter kept" } };
+    static const char *const qualities[4][2] = { { "quality", "all kept" }, { "quality_half_kept", "half kept" },
+                                                 { "quality_quarter_kept", "a quarter kept" },
+                                                 { "quality_tenth_kept", "a tenth kept" } };
     const mde_json *matcher = mde_json_get(found, "matchers"), *cell;
     char name[80];
     int k;
@@ -318,7 +319,7 @@ static void take_match(seed_study *x, int task, const mde_json *found)
             add_measure(x, task, "match", 1, name, mde_json_number(cell, "mean", (double)NAN));
         }
     }
-    for (k = 0; k < 3; k++) {
+    for (k = 0; k < 4; k++) {
         const mde_json *quality = mde_json_get(found, qualities[k][0]);
         for (cell = quality ? quality->child : NULL; cell; cell = cell->next) {
             if (cell->kind == MDE_JSON_STRING || strcmp(cell->key, "kept") == 0) continue;

@@ -115,6 +115,18 @@ code=$?
 if [ $code -eq 130 ]; then ok a_signal_stops_with_code_130; else bad a_signal_stops_with_code_130 "code $code"; fi
 try a_stopped_training_leaves_usable_networks "$lab" sample --preset quick --size 16 --quiet --out "$work/stop"
 
+# A Matching Network that takes minutes says so, in a file, too.
+"$lab" train --preset quick --size 16 --threads 1 --episodes 1000000 --out "$work/long" >/dev/null 2>"$work/long.log" &
+pid=$!
+for pause in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30; do
+    grep -q 'minutes' "$work/long.log" && break
+    sleep 2
+done
+kill -INT $pid 2>/dev/null
+wait $pid
+try a_long_training_of_a_matcher_says_how_long grep -q '^screener: 1000000 episodes, about [0-9]* more minutes' \
+    "$work/long.log"
+
 # Images out, in three formats, which are sets themselves: 20 real and 3 made images of each of 30 target classes.
 try make "$lab" make $done --count 2
 try made_images_say_that_they_are_done says_done make "$lab" make $done --count 2
@@ -389,10 +401,21 @@ rows_are_not_measured_again() { # what would be measured is not .5
     sed '2,$s/[^,]*$/0.5/' "$work/study/dagan_classify.csv" >"$work/rows" && cp "$work/rows" "$work/study/dagan_classify.csv" &&
         rm "$work/studied"/classify.* && study run "$data" "$work/studied" 1 1 compact && cmp "$work/rows" "$work/study/dagan_classify.csv"
 }
+quality='z_scale,kept,recognised,real_recognised,diversity\n1,1,0.75,0.9,0.8\n'
+a_judged_generator_is_a_row() {
+    printf "$quality" >"$work/part.csv" && study judged wide source "$work/part.csv" &&
+        grep -qx 'wide,source,0.75,0.9,0.8' "$work/study/dagan_judged.csv"
+}
+several_rows_are_no_judgement() {
+    printf "${quality}1,0.1,0.8,0.9,0.7\n" >"$work/part.csv"
+    ! study judged wide target "$work/part.csv" 2>"$work/stderr" && grep -q 'part.csv: expected one row' "$work/stderr"
+}
 if ! command -v python3 >/dev/null; then
     skip the_study_of_made_images "no python3"
 else
     try the_study_page_is_that_of_its_rows page_is_that_of_its_rows
+    try a_judged_generator_is_a_row a_judged_generator_is_a_row
+    try several_rows_are_no_judgement several_rows_are_no_judgement
     images=omniglot28-background
     if [ -f "${MDEMIX_SHARED:-}/data/omniglot/$images-images-idx3-ubyte.gz" ]; then
         for part in images-idx3-ubyte labels-idx1-short; do
