@@ -837,7 +837,7 @@ static void plan_on_generated(mde_context *c, const char *out, lab_settings *s)
     int made[GENERATORS] = { 0 }, out_was_there = mde_is_folder(out), data_was_there, i;
     mde_names names;
     memset(&names, 0, sizeof names);
-    program_path(c, data, "%s/data", out);
+    data_path(c, out, s, data);
     data_was_there = mde_is_folder(data);
     if (data_was_there) mde_folder_list(c, data, &names);
     for (i = 0; i < names.count; i++) {
@@ -847,7 +847,6 @@ static void plan_on_generated(mde_context *c, const char *out, lab_settings *s)
     }
     mde_names_free(c, &names);
     generate(c, data, made);
-    s->data = data;
     if (experiment_plan(c, out, s) == MDE_OK) return;
     for (i = 0; i < GENERATORS; i++) {
         snprintf(path, sizeof path, "%s/%s", data, generators[i].name);
@@ -938,8 +937,7 @@ static program_work work_of(experiment *x, const program *p, int index)
     return w;
 }
 
-/* Without settings, those of a plan that is there, whose strings they keep. Its data may be made-up text that is gone,
-   and is made again. */
+/* Without settings, those of a plan that is there, whose strings they keep. */
 static mde_json *take_planned(mde_context *c, const char *out, lab_settings *s)
 {
     char path[PROGRAM_PATH];
@@ -950,7 +948,7 @@ static mde_json *take_planned(mde_context *c, const char *out, lab_settings *s)
     program_path(c, path, "%s/plan.json", out);
     if (memcmp(s, &none, sizeof none) != 0 || !mde_is_file(path)) return NULL;
     plan = open_plan(c, path);
-    if (!plan || !mde_is_folder(mde_json_string(plan, "data", ""))) return plan;
+    if (!plan) return NULL;
     *s = planned_settings(plan);
     s->mixtures = none.mixtures;
     return plan;

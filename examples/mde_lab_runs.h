@@ -31,7 +31,7 @@ typedef struct task {
 typedef struct lab_size { char name[32]; int layers, width, heads; double params; } lab_size;
 
 typedef struct lab_settings {
-    const char *data;   /* folder: each entry of it, folder or file, is a domain */
+    const char *data;   /* folder: each entry of it, folder or file, is a domain; NULL: OUT/data, made-up text */
     const char *preset; /* "quick" (default), "small" or "study": the defaults of what follows */
     int proxies;        /* runs at random mixtures */
     int64_t tokens;     /* to train on in each run */
@@ -122,7 +122,7 @@ static mde_status resolve_settings(mde_context *c, const lab_settings *desc, lab
     if (!out->validation_tokens) out->validation_tokens = sizes->validation_tokens;
     if (!out->questions) out->questions = sizes->questions;
     if (!out->max_bytes) out->max_bytes = sizes->max_bytes;
-    if (!desc->data || !*desc->data) return mde_fail(c, MDE_BAD_ARGUMENT, "plan: no data folder was given");
+    if (desc->data && !*desc->data) return mde_fail(c, MDE_BAD_ARGUMENT, "plan: no data folder was given");
     if (out->proxies < 6 || out->proxies > MAX_PROXIES) {
         return mde_fail(c, MDE_BAD_ARGUMENT, "plan: proxies is %d; a regression needs 6 or more", out->proxies);
     }
@@ -138,7 +138,7 @@ static mde_status resolve_settings(mde_context *c, const lab_settings *desc, lab
         return mde_fail(c, MDE_BAD_ARGUMENT, "objective %s: is not known; expected average, task or both", objective);
     }
     out->preset = sizes->name;
-    out->data = program_copy(c, desc->data);
+    out->data = desc->data ? program_copy(c, desc->data) : NULL;
     out->objective = program_copy(c, objective);
     out->task_domains = desc->task_domains ? program_copy(c, desc->task_domains) : NULL;
     out->sizes = desc->sizes ? program_copy(c, desc->sizes) : NULL;
@@ -535,7 +535,7 @@ static char *plan_text(const experiment *x)
     int i;
     mde_json_open(&w, NULL, '{');
     mde_json_write_string(&w, "mdemix", MDE_VERSION);
-    mde_json_write_string(&w, "data", s->data);
+    mde_json_write_string(&w, "data", s->data ? s->data : "");
     json_hexadecimal(&w, "data_hash", mde_corpus_hash(x->corpus));
     mde_json_write_string(&w, "preset", s->preset);
     json_seed(&w, s->seed);
@@ -589,11 +589,18 @@ static void experiment_free(experiment *x)
     mde_release(c, x);
 }
 
-static mde_corpus *open_data(mde_context *c, const lab_settings *settings)
+/* Where the texts are: made-up ones lie beside the results and move with them. */
+static const char *data_path(mde_context *c, const char *out, const lab_settings *s, char path[PROGRAM_PATH])
 {
+    return s->data ? program_path(c, path, "%s", s->data) : program_path(c, path, "%s/data", out);
+}
+
+static mde_corpus *open_data(mde_context *c, const char *out, const lab_settings *settings)
+{
+    char path[PROGRAM_PATH];
     mde_corpus_desc desc;
     memset(&desc, 0, sizeof desc);
-    desc.path = settings->data;
+    desc.path = data_path(c, out, settings, path);
     desc.validation = 0.1;
     desc.test = 0.1;
     desc.max_bytes = settings->max_bytes;
@@ -606,23 +613,25 @@ static experiment *experiment_create(mde_context *c, const char *out, const lab_
 {
     experiment *x;
     mde_text *what;
+    char data[PROGRAM_PATH];
     int i;
     if (program_failed(c)) return NULL;
     x = (experiment *)mde_alloc(c, 1, sizeof *x);
     if (!x) return NULL;
+    data_path(c, out, desc, data);
     x->context = c;
     x->out = program_copy(c, out);
-    if (x->out && resolve_settings(c, desc, &x->settings) == MDE_OK) x->corpus = open_data(c, &x->settings);
+    if (x->out && resolve_settings(c, desc, &x->settings) == MDE_OK) x->corpus = open_data(c, out, &x->settings);
     if (x->corpus) x->domains = mde_corpus_domains(x->corpus);
     if (x->corpus && x->domains < 2) {
         mde_fail(c, MDE_BAD_ARGUMENT,
                  "%s: holds one domain only (%s); a mixture needs two or more, each a folder or a "
                  "file in it",
-                 x->settings.data, mde_corpus_name(x->corpus, 0));
+                 data, mde_corpus_name(x->corpus, 0));
     }
     for (i = 0; i < x->domains && !program_failed(c); i++) {
         if (strcmp(mde_corpus_name(x->corpus, i), END_TASK) == 0) {
-            mde_fail(c, MDE_BAD_ARGUMENT, "%s: a domain cannot be called %s", x->settings.data, END_TASK);
+            mde_fail(c, MDE_BAD_ARGUMENT, "%s: a domain cannot be called %s", data, END_TASK);
         }
         if (!program_failed(c)) make_windows(x, i);
     }
@@ -651,7 +660,7 @@ static experiment *experiment_create(mde_context *c, const char *out, const lab_
 static void describe_value(const mde_json *value, char *buffer, size_t size)
 {
     if (!value) snprintf(buffer, size, "absent");
-    else if (value->kind == MDE_JSON_STRING) snprintf(buffer, size, "%s", value->string);
+    else if (value->kind == MDE_JSON_STRING) snprintf(buffer, size, "%s", *value->string ? value->string : "\"\"");
     else if (value->kind == MDE_JSON_NUMBER) snprintf(buffer, size, "%.9g", value->number);
     else snprintf(buffer, size, "something else");
 }
@@ -796,10 +805,10 @@ static mde_json *open_plan(mde_context *c, const char *path)
 /* The settings that a plan has; its strings stay the plan's. */
 static lab_settings planned_settings(const mde_json *plan)
 {
-    const char *list = mde_json_string(plan, "task_domains", "");
+    const char *data = mde_json_string(plan, "data", ""), *list = mde_json_string(plan, "task_domains", "");
     lab_settings s;
     memset(&s, 0, sizeof s);
-    s.data = mde_json_string(plan, "data", NULL);
+    s.data = *data ? data : NULL;
     s.preset = mde_json_string(plan, "preset", NULL);
     s.proxies = program_int(plan, "proxies");
     s.tokens = program_integer(plan, "tokens");
@@ -1231,7 +1240,7 @@ static mde_status run_tasks(experiment *x, int count, const task *const *tasks)
             memset(&desc, 0, sizeof desc);
             desc.threads = 1;
             own = mde_context_create(&desc);
-            corpus = open_data(own, &x->settings);
+            corpus = open_data(own, x->out, &x->settings);
 #ifdef _OPENMP
 #pragma omp for schedule(dynamic, 1)
 #endif
