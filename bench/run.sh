@@ -14,11 +14,13 @@ mkdir -p build
 start=$(date +%s)
 for bench in "$@"; do
     echo "== $(basename "$bench")"
+    begun=$(date +%s)
     case $bench in
     *.sh) sh "$bench" ;;
     *) "./$bench" ;;
     esac 2>&1 | tee build/bench_last.txt
     grep -v '^#' build/bench_last.txt >> build/bench.txt
+    echo "# $(($(date +%s) - begun)) s"
 done
 echo
 printf '%-24s %-22s %2s %11s %-12s %11s %-12s %7s %7s %7s\n' name shape threads ours unit peer unit ratio least greatest
