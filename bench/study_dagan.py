@@ -83,7 +83,7 @@ COLUMNS = {
     "dagan_sets.csv": ["data"] + MEASURED,
     "dagan_match.csv": "split seed matcher way shot accuracy error without gain gain_error weight".split(),
     "dagan_quality.csv": "split seed kept diversity copy recognised real_recognised".split(),
-    "dagan_pixels.csv": "split seed way real with_made".split(),
+    "dagan_pixels.csv": "split seed way episodes real with_made with_100_made".split(),
     "dagan_judged.csv": "generator part recognised real_recognised diversity".split(),
     "dagan_scale.csv": "z_scale kept recognised real_recognised diversity".split()}     # as made_quality prints it
 
@@ -142,7 +142,7 @@ def rows(number, seed, out):
         {**of, "kept": q["kept"], "diversity": q["diversity"], "copy": q["copy"], "recognised": q["recognisability"],
          "real_recognised": q["real_recognisability"]} for key, q in match.items() if key.startswith("quality")])
     if "pixels" in match:
-        append("dagan_pixels.csv", [{**of, **{c: match["pixels"][c] for c in ("way", "real", "with_made")}}])
+        append("dagan_pixels.csv", [{**of, **{c: match["pixels"].get(c, "") for c in COLUMNS["dagan_pixels.csv"][2:]}}])
 
 
 def named_set(name, out):
@@ -171,14 +171,14 @@ def accuracy(row):
     return 100 * float(row[LENGTHS[-1]])
 
 
-def mean_error(values):
+def mean_error(values, digits=1):
     """Mean and its standard error, which takes two values or more."""
     mean = sum(values) / len(values)
-    shown = f"{round(mean, 1) + 0.0:.1f}"       # and never -0.0
+    shown = f"{round(mean, digits) + 0.0:.{digits}f}"       # and never -0.0
     if len(values) < 2:
         return shown
     error = math.sqrt(sum((v - mean) ** 2 for v in values) / (len(values) - 1) / len(values))
-    return f"{shown} +- {error:.1f}"
+    return f"{shown} +- {error:.{digits}f}"
 
 
 def table(header, lines):
@@ -272,7 +272,16 @@ def quality_tables():
     lines = [[q["split"], q["kept"]] + [f"{float(q[k]):.3f}" for k in ("diversity", "copy", "recognised",
                                                                         "real_recognised")]
              for q in read("dagan_quality.csv")]
-    return table(["split", "kept", "diversity", "copy ratio", "recognised", "real ones"], lines)
+    text = table(["split", "kept", "diversity", "copy ratio", "recognised", "real ones"], lines)
+    lines = []
+    for how in generators_of("dagan_quality.csv"):
+        of = [q for q in read("dagan_quality.csv") if how_of(q) == how]
+        for kept in dict.fromkeys(q["kept"] for q in of):
+            lines.append([how, kept] + [mean_error([float(q[c]) for q in of if q["kept"] == kept], 3) for c in
+                                        ("diversity", "recognised", "real_recognised")] +
+                         [str(sum(q["kept"] == kept for q in of))])
+    return text + "\nMeans over splits, +- standard error over splits:\n\n" + table(
+        ["generator", "kept", "diversity", "recognised", "real ones", "splits"], lines)
 
 
 def scale_table():
@@ -295,6 +304,20 @@ def judged_table():
     return table(["generator"] + [f"{p} characters" for p in parts] + ["diversity of target ones"], lines)
 
 
+EPISODES = (("5", "1"), ("5", "5"), ("20", "1"), ("20", "5"))
+
+
+def generators_of(name):
+    return sorted({how_of(row) for row in read(name)})
+
+
+def gain_over_splits(how, way, shot):
+    """In points; none where weight 0 was chosen."""
+    gains = [100 * float(m["gain"] or 0) for m in read("dagan_match.csv")
+             if how_of(m) == how and (m["way"], m["shot"]) == (way, shot) and m["weight"]]
+    return f"{mean_error(gains, 2)} ({len(gains)})" if gains else ""
+
+
 def match_tables():
     lines = []
     for m in read("dagan_match.csv"):
@@ -307,10 +330,19 @@ def match_tables():
         lines.append([m["split"], m["matcher"], f"{m['way']}, {m['shot']}", f"{100 * float(m['accuracy']):.2f}{error}",
                       gain])
     text = table(["split", "support set", "way, shot", "accuracy, %", "gain over none, same network"], lines)
-    pixels = [[p["split"], p["way"], f"{100 * float(p['real']):.1f}", f"{100 * float(p['with_made']):.1f}"]
-              for p in read("dagan_pixels.csv")]
-    return text + "\nNearest neighbour by pixels, 1-shot, %:\n\n" + table(["split", "way", "real images alone",
-                                                                          "with 10 made ones"], pixels)
+    text += "\nGain by weighted made images over splits (their number), +- standard error over splits:\n\n"
+    text += table(["generator"] + [f"{way}-way {shot}-shot" for way, shot in EPISODES],
+                  [[how] + [gain_over_splits(how, *episode) for episode in EPISODES]
+                   for how in generators_of("dagan_match.csv")])
+    lines = []
+    for p in read("dagan_pixels.csv"):
+        cells = [p["split"], p["way"]]
+        for share in (float(p[c]) if p[c] else None for c in ("real", "with_made", "with_100_made")):
+            cells.append(f"{100 * share:.1f} +- {100 * math.sqrt(share * (1 - share) / int(p['episodes'])):.1f}"
+                         if share is not None else "")
+        lines.append(cells)
+    return text + "\nNearest neighbour by pixels, 1-shot, %:\n\n" + table(
+        ["split", "way", "real images alone", "with 10 made ones", "with 100"], lines)
 
 
 def set_table(*names):

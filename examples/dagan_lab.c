@@ -884,8 +884,8 @@ static int look(dagan *g, int64_t step, void *user)
 static int training_progress(const mde_progress *p, void *user)
 {
     lab *l = (lab *)user;
-    announce(l, p, "steps", 0, "; stopped, it goes on with the same command. training.png shows it every twentieth of the "
-             "way: blots first, then the right shape of broken strokes, simple characters before complex ones");
+    announce(l, p, "steps", 0, "; stopped, it goes on with the same command. training.png shows it every twentieth of "
+             "the way: blots first, then the right shape of broken strokes, simple characters before complex ones");
     return program_progress(p, &l->p);
 }
 
@@ -1654,64 +1654,131 @@ static void classify(lab *l, int step, const char *set_name, const char *file)
 
 /* ---- match ---- */
 
-/* Nearest neighbour by pixels, one support image a class and with `made` those made from it, `each` a real one. */
-static double nearest_pixels(lab *l, const dagan_images *set, const dagan_images *made, int each, int way)
+/* Episodes of nearest neighbours by pixels: one support image a class, and a query of the first of these classes. */
+typedef struct nearest {
+    int way;
+    int64_t episodes;
+    int *classes, *support;     /* [episodes, way] */
+    int *query, *found;         /* [episodes]; found: whose image is the nearest so far */
+    double *distance;           /* [episodes], to it */
+} nearest;
+
+/* In the arena. */
+static nearest nearest_draw(lab *l, const dagan_images *set, int way)
 {
-    int classes = dagan_images_class_count(set), i, m;
-    int64_t e, right = 0, *order;
-    size_t size = screen_image_size(set);
-    mde_mark mark = mde_arena_mark(l->c);
-    order = (int64_t *)mde_scratch(l->c, (size_t)classes, sizeof *order);
-    for (e = 0; e < l->z.test_episodes && order && !bad(l); e++) {
+    nearest n;
+    int count = dagan_images_class_count(set), i;
+    int64_t e, *order;
+    n.way = way;
+    n.episodes = l->z.test_episodes;
+    order = (int64_t *)mde_scratch(l->c, (size_t)count, sizeof *order);
+    n.classes = (int *)mde_scratch(l->c, (size_t)n.episodes * (size_t)way, sizeof *n.classes);
+    n.support = (int *)mde_scratch(l->c, (size_t)n.episodes * (size_t)way, sizeof *n.support);
+    n.query = (int *)mde_scratch(l->c, (size_t)n.episodes, sizeof *n.query);
+    n.found = (int *)mde_scratch(l->c, (size_t)n.episodes, sizeof *n.found);
+    n.distance = (double *)mde_scratch(l->c, (size_t)n.episodes, sizeof *n.distance);
+    for (e = 0; e < n.episodes && !bad(l); e++) {
         mde_random r = mde_random_start(l->p.seed, UINT64_C(0xe915) << 32 | (uint64_t)e);
-        int support[64] = { 0 }, query, samples;
-        const float *x;
-        double best = 1e300;
-        int found = -1;
-        mde_random_permutation(&r, classes, order);
+        int *classes = n.classes + e * way, *support = n.support + e * way;
+        mde_random_permutation(&r, count, order);
         for (i = 0; i < way; i++) {
-            support[i] = (int)mde_random_below(&r, (uint64_t)dagan_images_sample_count(set, (int)order[i]));
+            classes[i] = (int)order[i];
+            support[i] = (int)mde_random_below(&r, (uint64_t)dagan_images_sample_count(set, classes[i]));
         }
-        samples = dagan_images_sample_count(set, (int)order[0]);
-        query = (int)mde_random_below(&r, (uint64_t)(samples - 1));
-        if (query >= support[0]) query++;
-        x = dagan_images_pixels(set, (int)order[0], query);
-        for (i = 0; i < way; i++) {
-            for (m = 0; m <= (made ? each : 0); m++) {
-                const float *y = m == 0 ? dagan_images_pixels(set, (int)order[i], support[i])
-                                        : dagan_images_pixels(made, (int)order[i], support[i] * each + m - 1);
-                double distance = screen_distance(size, x, y, best);
-                if (distance < best) {
-                    best = distance;
-                    found = i;
-                }
-            }
-        }
-        right += found == 0;
+        n.query[e] = (int)mde_random_below(&r, (uint64_t)(dagan_images_sample_count(set, classes[0]) - 1));
+        n.query[e] += n.query[e] >= support[0];
+        n.found[e] = -1;
+        n.distance[e] = 1e300;
     }
-    mde_arena_rewind(l->c, mark);
-    return bad(l) ? (double)NAN : (double)right / (double)l->z.test_episodes;
+    return n;
+}
+
+/* Adds a class's images to the support sets that hold it: of each of its images `each`, which `from` has in its class
+   number `index`. */
+static void nearest_add(nearest *n, const dagan_images *set, int class_index, const dagan_images *from, int index,
+                        int each)
+{
+    size_t size = screen_image_size(set);
+    int64_t at;
+    int m;
+    for (at = 0; at < n->episodes * n->way; at++) {
+        int64_t e = at / n->way;
+        const float *x;
+        if (n->classes[at] != class_index) continue;
+        x = dagan_images_pixels(set, n->classes[e * n->way], n->query[e]);
+        for (m = 0; m < each; m++) {
+            const float *y = dagan_images_pixels(from, index, n->support[at] * each + m);
+            double distance = screen_distance(size, x, y, n->distance[e]);
+            if (!(distance < n->distance[e])) continue;
+            n->distance[e] = distance;
+            n->found[e] = (int)(at % n->way);
+        }
+    }
+}
+
+static int nearest_has(const nearest *n, int class_index)
+{
+    int64_t at;
+    for (at = 0; at < n->episodes * n->way && n->classes[at] != class_index; at++) {}
+    return at < n->episodes * n->way;
+}
+
+/* Images for each support image, `before` of which are there; one class at a time, as all of them are many. */
+static void nearest_make(lab *l, nearest *n, const dagan_images *set, int before, int each)
+{
+    int k;
+    for (k = 0; k < dagan_images_class_count(set) && !bad(l); k++) {
+        uint64_t seed = l->p.seed + ((uint64_t)(k + 1) << 32) + (uint64_t)before;
+        dagan_images *one, *made;
+        if (!nearest_has(n, k)) continue;
+        one = dagan_images_pick(set, 1, &k);
+        made = one ? dagan_make(l->g, one, each - before, seed) : NULL;
+        if (made) nearest_add(n, set, k, made, 0, each - before);
+        dagan_images_free(made);
+        dagan_images_free(one);
+        if (program_interrupted && !bad(l)) mde_fail(l->c, MDE_STOPPED, "stopped");
+    }
+}
+
+static double nearest_right(const nearest *n)
+{
+    int64_t e, right = 0;
+    for (e = 0; e < n->episodes; e++) right += n->found[e] == 0;
+    return (double)right / (double)n->episodes;
 }
 
 static void write_nearest(lab *l, mde_json_writer *w, mde_text *table)
 {
-    enum { EACH = 10 };
+    enum { COUNTS = 3, SMALL = 1000000, MANY = 1000 };  /* a hundred take hours if the generator has more parameters */
+    static const int made[COUNTS] = { 0, 10, 100 };
+    static const char *const names[COUNTS] = { "real", "with_made", "with_100_made" };
     dagan_images *few = with_images(l, l->few[MATCH], 2, MAX_CLASSES);
     dagan_images *set = few ? dagan_images_samples(few, 0, MAX_NEIGHBOURS, 0) : NULL;
-    dagan_images *made = set ? dagan_make(l->g, set, EACH, l->p.seed) : NULL;
-    int way = minimum(dagan_images_class_count(set), 20);
-    double plain, with_made;
-    if (!made) return;
-    plain = nearest_pixels(l, set, NULL, 0, way);
-    with_made = nearest_pixels(l, set, made, EACH, way);
-    mde_text_format(table, "nearest neighbour by pixels, %d-way 1-shot: %.2f %%; with %d made images a support image "
-                    "%.2f %%\n", way, 100 * plain, EACH, 100 * with_made);
+    int way = minimum(dagan_images_class_count(set), 20), i, k;
+    int many = l->z.test_episodes >= MANY && mde_params_elements(dagan_generator_params(l->g)) <= SMALL;
+    mde_mark mark = mde_arena_mark(l->c);
+    nearest n;
+    if (!set) {
+        dagan_images_free(few);
+        return;
+    }
+    n = nearest_draw(l, set, way);
+    for (k = 0; k < dagan_images_class_count(set) && !bad(l); k++) nearest_add(&n, set, k, set, k, 1);
+    mde_text_format(table, "nearest neighbour by pixels, %d-way 1-shot, by made images a support image:", way);
     mde_json_open(w, "pixels", '{');
     mde_json_write_int(w, "way", way);
-    mde_json_write_number(w, "real", plain, 6);
-    mde_json_write_number(w, "with_made", with_made, 6);
+    mde_json_write_int(w, "episodes", n.episodes);
+    for (i = 0; i < (many ? COUNTS : COUNTS - 1) && !bad(l); i++) {
+        double right;
+        if (i > 0) nearest_make(l, &n, set, made[i - 1], made[i]);
+        right = nearest_right(&n);
+        mde_json_write_number(w, names[i], right, 6);
+        mde_text_format(table, "%s %d: %.2f +- %.2f %%", i > 0 ? "," : "", made[i], 100 * right,
+                        100 * sqrt(right * (1 - right) / (double)n.episodes));
+    }
     mde_json_close(w);
-    dagan_images_free(made);
+    mde_text_add(table, "\n");
+    mde_arena_rewind(l->c, mark);
     dagan_images_free(set);
     dagan_images_free(few);
 }

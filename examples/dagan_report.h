@@ -322,10 +322,18 @@ static void add_match(mde_text *t, const mde_json *j)
                     program_int(j, "classes"), program_int(j, "test_episodes"),
                     program_int(j, "episodes"));
     if (pixels) {
+        static const char *const names[3][2] = { { "real", "" }, { "with_made", " %; with ten made images beside each "
+                                                 "support image " }, { "with_100_made", " %; with a hundred " } };
+        double episodes = mde_json_number(pixels, "episodes", (double)NAN);
         mde_text_format(t, "<p>Nearest neighbour by pixels, %d-way 1-shot: ", program_int(pixels, "way"));
-        mde_text_add_fixed(t, 100 * mde_json_number(pixels, "real", (double)NAN), 2);
-        mde_text_add(t, " %; with ten made images beside each support image ");
-        mde_text_add_fixed(t, 100 * mde_json_number(pixels, "with_made", (double)NAN), 2);
+        for (k = 0; k < 3; k++) {
+            double right = mde_json_number(pixels, names[k][0], (double)NAN);
+            if (!(right == right)) continue;
+            mde_text_add(t, names[k][1]);
+            mde_text_add_fixed(t, 100 * right, 2);
+            mde_text_add(t, " &plusmn; ");
+            mde_text_add_fixed(t, 100 * sqrt(right * (1 - right) / episodes), 2);
+        }
         mde_text_add(t, " %.</p>\n");
     }
     mde_text_add(t, "<h2>The made images in numbers</h2>\n<table><tr><th>measure</th><th>value</th>"

@@ -332,10 +332,12 @@ static void take_match(seed_study *x, int task, const mde_json *found)
 /* Of nearest neighbours by pixels. */
 static void take_pixels(seed_study *x, int task, const mde_json *found)
 {
-    static const char *const names[2][2] = { { "real", "without made images" }, { "with_made", "with made images" } };
+    static const char *const names[3][2] = { { "real", "without made images" }, { "with_made", "with 10 made images" },
+                                             { "with_100_made", "with 100 made images" } };
     char name[80];
     int k;
-    for (k = 0; k < 2 && found; k++) {
+    for (k = 0; k < 3; k++) {
+        if (!mde_json_get(found, names[k][0])) continue;
         snprintf(name, sizeof name, "%d-way 1-shot, pixels, %s", program_int(found, "way"), names[k][1]);
         add_measure(x, task, "match", 1, name, mde_json_number(found, names[k][0], (double)NAN));
     }
