@@ -1401,41 +1401,61 @@ static double train_classifier(lab *l, const trial *t, const dagan_images *real,
     return accuracy;
 }
 
-/* Trains classifiers on n real samples a class as the recipe says; returns the accuracy after all steps. */
-static double try_arm(lab *l, trial *t)
+/* The simpler arm that the recipe comes to: no made images beside classic augmentation, or all that is made. */
+static int same_as(const trial *t)
+{
+    if (t->arm == BOTH && !(t->how.share > 0)) return CLASSIC;
+    if (t->arm == MADE && t->how.share > 0 && !(t->how.kept < 1)) return RAW;
+    return t->arm;
+}
+
+/* Trains classifiers on n real samples a class as the recipe says, one for each number of steps that is asked for. */
+static void train_lengths(lab *l, trial *t)
 {
     uint64_t split = l->p.seed * 1000 + (uint64_t)t->run + 1;
-    int smallest, tests = test_samples(l, t->set, &smallest), k, with_made = t->arm >= RAW && t->how.share > 0;
-    dagan_images *test, *real, *made = NULL;
+    int smallest, tests = test_samples(l, t->set, &smallest), k;
+    dagan_images *test = dagan_images_samples(t->set, 0, tests, split);
+    dagan_images *real = dagan_images_samples(t->set, tests, t->n, split), *made = NULL;
+    if (t->arm >= RAW && t->how.share > 0) {
+        made = screen_make(l->g, t->how.kept < 1 ? screener(l) : NULL, real, t->how.each, t->how.kept, split,
+                           &t->right);
+    }
+    for (k = t->every_length ? 0 : LENGTHS - 1; k < LENGTHS && !bad(l); k++) {
+        t->steps = length_steps(budget_of(l, real), k);
+        t->values[k] = train_classifier(l, t, real, made, test, t->steps, split);
+    }
+    dagan_images_free(made);
+    dagan_images_free(real);
+    dagan_images_free(test);
+}
+
+/* What the recipe gives, measured or read. */
+static void measure_arm(lab *l, trial *t)
+{
     char key[24];
+    int k;
     trial_key(l, t, key);
     for (k = 0; k < LENGTHS; k++) t->values[k] = (double)NAN;
     t->right = (double)NAN;
     t->steps = 0;
-    if (t->arm == BOTH && !with_made) {         /* the same as classic augmentation alone */
-        trial plain = *t;
-        plain.arm = CLASSIC;
-        try_arm(l, &plain);
-        memcpy(t->values, plain.values, sizeof t->values);
-        t->steps = plain.steps;
-        if (!bad(l) && !trial_read(l, key, t) && !bad(l)) trial_write(l, key, t);
-    } else if (!bad(l) && !trial_read(l, key, t) && !bad(l)) {
-        test = dagan_images_samples(t->set, 0, tests, split);
-        real = dagan_images_samples(t->set, tests, t->n, split);
-        if (with_made) {
-            made = screen_make(l->g, t->how.kept < 1 ? screener(l) : NULL, real, t->how.each, t->how.kept, split,
-                               &t->right);
-        }
-        for (k = t->every_length ? 0 : LENGTHS - 1; k < LENGTHS && !bad(l); k++) {
-            t->steps = length_steps(budget_of(l, real), k);
-            t->values[k] = train_classifier(l, t, real, made, test, t->steps, split);
-        }
-        dagan_images_free(made);
-        dagan_images_free(real);
-        dagan_images_free(test);
-        if (!bad(l)) trial_write(l, key, t);
-        if (!bad(l)) trial_read(l, key, t);     /* as it is written, so that a later run gives the same */
+    if (bad(l) || trial_read(l, key, t) || bad(l)) return;
+    if (same_as(t) != t->arm) {
+        trial simpler = *t;
+        simpler.arm = same_as(t);
+        measure_arm(l, &simpler);
+        memcpy(t->values, simpler.values, sizeof t->values);
+        t->steps = simpler.steps;
+    } else {
+        train_lengths(l, t);
     }
+    if (!bad(l)) trial_write(l, key, t);
+    if (!bad(l)) trial_read(l, key, t);     /* as it is written, so that a later run gives the same */
+}
+
+/* Measures and says it; returns the accuracy after all steps. */
+static double try_arm(lab *l, trial *t)
+{
+    measure_arm(l, t);
     if (!bad(l) && t->values[LENGTHS - 1] != t->values[LENGTHS - 1]) {
         mde_fail(l->c, MDE_BAD_FILE, "%s: a row without any accuracy; delete it", ROWS);
     }
