@@ -597,9 +597,8 @@ static program_work study_of(lab *l, int step, const char *set_name, const char 
     return w;
 }
 
-/* ---- What screens made images ---- */
+/* ---- How long a training takes ---- */
 
-/* A matcher trained on source classes, by one fall of the learning rate over all episodes of the budget. */
 static void start_training(lab *l, const char *name)
 {
     l->training = name;
@@ -622,6 +621,8 @@ static void announce(lab *l, const mde_progress *p, const char *unit, double wor
             ceil(p->seconds_left / 60), more);
 }
 
+/* ---- What screens made images ---- */
+
 /* Of a Matching Network: passing, unless it takes so long that a file, too, should show how far it is. */
 static int matcher_progress(const mde_progress *p, void *user)
 {
@@ -632,6 +633,7 @@ static int matcher_progress(const mde_progress *p, void *user)
     return l->told ? program_progress(&shown, &l->p) : passing_progress(&shown, &l->p);
 }
 
+/* A matcher trained on source classes, by one fall of the learning rate over all episodes of the budget. */
 static void train_matcher(lab *l, const char *name, dagan_matcher *m, dagan_episode_desc e)
 {
     start_training(l, name);
