@@ -78,7 +78,7 @@ static double common_tokens(mde_context *c, int n, const run_scale *of, double p
         if (of[i].tokens == of[i].tokens) tokens[known++] = of[i].tokens;
         else unknown++;
     }
-    if (tokens) qsort(tokens, (size_t)known, sizeof *tokens, compare_doubles);
+    if (tokens) qsort(tokens, (size_t)known, sizeof *tokens, program_compare_doubles);
     for (i = 0; i < known; i++) {
         while (!same_scale(tokens[low], tokens[i])) low++;
         while (high < known && same_scale(tokens[high], tokens[i])) high++;
@@ -616,7 +616,7 @@ static void judge_size(optimization *o, int at)
             r->bias /= judged;
             r->coverage = (double)covered / judged;
             r->judged = 1;
-            qsort(ratio, (size_t)judged, sizeof *ratio, compare_doubles);
+            qsort(ratio, (size_t)judged, sizeof *ratio, program_compare_doubles);
             if (at == s->sizes - 1) {
                 double factor = sorted_quantile(ratio, judged, 0.9) / LEVEL_90;
                 s->factor = factor > 1 ? factor : 1;

@@ -100,12 +100,6 @@ static double picking_regret(const mde_evaluation *e, const double *losses, cons
     return sum / counted;
 }
 
-static int compare_doubles(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 /* The q-quantile of n sorted values, linear between order statistics. */
 static double sorted_quantile(const double *values, int n, double q)
 {
@@ -168,7 +162,7 @@ static mde_status spearman_interval(mde_context *c, int n, const double *a, cons
             if (r < 0) out[0] = ab;
             else if (ab == ab) values[count++] = ab;
         }
-        qsort(values, (size_t)count, sizeof *values, compare_doubles);
+        qsort(values, (size_t)count, sizeof *values, program_compare_doubles);
         out[1] = count ? sorted_quantile(values, count, 0.5 - 0.5 * level) : (double)NAN;
         out[2] = count ? sorted_quantile(values, count, 0.5 + 0.5 * level) : (double)NAN;
     }

@@ -471,6 +471,13 @@ static inline int program_failed(const mde_context *c)
     return mde_context_status(c) != MDE_OK;
 }
 
+/* For qsort: ascending. */
+static inline int program_compare_doubles(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
 /* rows * columns zeros, freed with mde_release. */
 static inline double *program_doubles(mde_context *c, int rows, int columns)
 {
