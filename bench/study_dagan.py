@@ -357,7 +357,8 @@ PARTS = {"classify": classify_tables, "quality": quality_tables, "scale": scale_
          "match": match_tables, "characters": lambda: set_table("characters"),
          "paper": lambda: set_table("paper's training, split 1"),
          "fixed": lambda: set_table("split 3, a quarter kept"),
-         "sets": lambda: set_table("MNIST", "Fashion-MNIST", "Olivetti faces")}
+         "sets": lambda: set_table("MNIST", "Fashion-MNIST", "Olivetti faces"),
+         "tried": lambda: set_table("validation 1", "validation 1, made first", "validation 1, soft labels")}
 
 
 PAGE = os.path.join(HERE, "STUDY-DAGAN.md")
