@@ -1,13 +1,14 @@
 #!/bin/sh
 # User seconds that a compiler takes for each example by its own command, and for the implementation alone with all of
 # it public, beside those for the implementation of stb_image.h (Debian: libstb-dev) at -O2, which every third
-# measurement is followed by: medians of three, of one for what takes longest. Lines as bench.h writes them: seconds with
-# their ratio, above 1 where ours is sooner ready; then ours as a multiple of stb_image.h, and the size of the program.
+# measurement is followed by: its median, and one measurement of each of ours, whose user seconds move by a few percent.
+# Lines as bench.h writes them: seconds with their ratio, above 1 where ours is sooner ready; then ours as a multiple of
+# stb_image.h, and the size of the program.
 #   sh bench/bench_compile.sh
 # With gcc and clang, those that are installed, or with COMPILERS="..."; two at a time, so that each has a core.
 cd "$(dirname "$0")/.." || exit 1
 [ "${BENCH_SIMD:-}" != avx2 ] || { echo "# compile: the same for every instruction set, skipped"; exit 0; }
-once="mde_lab dagan_lab mix_optimize implementation"
+longest="mde_lab dagan_lab implementation mix_optimize"     # first, so that neither core waits at the end
 
 # measure WORK COMPILER NAME: adds "compiler name seconds" to the measurements, user CPU with all children
 measure() {
@@ -49,7 +50,6 @@ work=$(mktemp -d) || exit 1
 trap 'rm -rf "$work"' EXIT
 printf '\043define STB_IMAGE_IMPLEMENTATION\n\043include <stb/stb_image.h>\n' > "$work/stb.c"
 examples=$(for file in examples/*.c; do basename "$file" .c; done)
-thrice=$(for name in $examples; do case " $once " in *" $name "*) ;; *) echo "$name" ;; esac; done)
 found=
 for compiler in ${COMPILERS:-gcc clang}; do
     command -v "$compiler" > /dev/null 2>&1 || { echo "# compile: $compiler is not installed"; continue; }
@@ -58,9 +58,9 @@ for compiler in ${COMPILERS:-gcc clang}; do
     found="$found $compiler"
 done
 [ -n "$found" ] || { echo "# compile: no compiler found"; exit 0; }
-for names in "$once" "$thrice" "$thrice" "$thrice"; do
-    for compiler in $found; do round "$compiler" $names; done
-done | xargs -P 2 -L 1 sh bench/bench_compile.sh measure "$work" || exit 1
+for compiler in $found; do round "$compiler" $longest $(for name in $examples; do
+    case " $longest " in *" $name "*) ;; *) echo "$name" ;; esac
+done); done | xargs -P 2 -L 1 sh bench/bench_compile.sh measure "$work" || exit 1
 for compiler in $found; do
     peer=$(median "$compiler" stb_image)
     for name in $examples implementation; do

@@ -85,7 +85,7 @@ static void compare(task *t, int count, void (*const *calls)(void *user), const 
         double ours[3];
         for (k = 0; k < count; k++) {
             t->kind = k;
-            ours[k] = work / bench_time(calls[k], t, 0.3);
+            ours[k] = work / bench_time(calls[k], t, 0.2);
         }
         there = there && bench_turn(&peer, 4, theirs) >= count;
         for (k = 0; k < count; k++) {
@@ -117,7 +117,7 @@ static void wgan(mde_context *c, const char *python)
     t.partner = random_tensor(c, BATCH, SIZE, SIZE, 1);
     t.desc.mismatch = MDE_ZERO;
     snprintf(shape, sizeof shape, "batch%d", BATCH);
-    compare(&t, 2, calls, names, shape, BATCH, "images/s", python, "wgan 0.3");
+    compare(&t, 2, calls, names, shape, BATCH, "images/s", python, "wgan 0.2");
     dagan_free(t.g);
     dagan_images_free(like);
 }

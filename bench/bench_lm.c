@@ -2,7 +2,7 @@
    tokens a second of a training step (forward, backward, AdamW), of scoring and of generation with a cache of keys and
    values, and the peak of resident memory. From the repository's folder:
      make build/bench_lm && ./build/bench_lm [SECONDS [train|score|generate]]
-   Each side is a process that works in turns of SECONDS (default 0.3) or of one step that takes longer; a turn's figure
+   Each side is a process that works in turns of SECONDS (default 0.2) or of one step that takes longer; a turn's figure
    is the median of its steps. The plain loops run once and take a quarter of the batch. A shape is layers x width /
    heads, context, vocabulary, batch. Without the peer or the plain loops their lines are left out. The memory is that
    of the whole process: PyTorch's holds its libraries too. */
@@ -203,7 +203,7 @@ static void compare(const char *self, const char *python, const char *work, int 
 int main(int argc, char **argv)
 {
     static const char *const works[3] = { "train", "score", "generate" };
-    double seconds = argc > 1 ? atof(argv[1]) : 0.3;
+    double seconds = argc > 1 ? atof(argv[1]) : 0.2;
     const char *python;
     int work, index, threads;
     if (argc == 5) return serve(argv[1], &models[atoi(argv[2]) % 3], atoi(argv[3]), atof(argv[4]));

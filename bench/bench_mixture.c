@@ -95,9 +95,9 @@ static int run(int count, int threads, const char *python)
             double ours[3];
             for (i = 0; i < 2; i++) {
                 t.mixtures = sizes[i];
-                ours[i] = bench_time(many_losses, &t, 0.3) * 1e9 / TOKENS / (double)sizes[i];
+                ours[i] = bench_time(many_losses, &t, 0.2) * 1e9 / TOKENS / (double)sizes[i];
             }
-            ours[2] = bench_time(minimum, &t, 0.3);
+            ours[2] = bench_time(minimum, &t, 0.2);
             there = there && bench_turn(&peer, 2, theirs) == 2;
             for (i = 0; i < 3; i++) {
                 pairs[i].better = '-';
