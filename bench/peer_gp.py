@@ -10,7 +10,7 @@ import scipy.optimize
 from sklearn.gaussian_process import GaussianProcessRegressor
 from sklearn.gaussian_process.kernels import ConstantKernel, Matern, WhiteKernel
 
-TURN = 10
+TURN = 5
 
 
 class Enough(Exception):
