@@ -37,7 +37,7 @@ LESSONS = $(patsubst examples/%.c,build/%,$(wildcard examples/course/*.c))
 TESTS = $(patsubst tests/%.c,build/%,$(wildcard tests/test_*.c)) build/test_kernels_wide
 BENCHES = $(patsubst bench/%.c,build/%,$(wildcard bench/bench_*.c))
 CHECKS = $(wildcard tests/check_*.sh)
-INTEGRATION = $(patsubst %,tests/check_%.sh,readme course embedding python slurm cluster study web)
+INTEGRATION = $(patsubst %,tests/check_%.sh,readme course embedding python slurm cluster study study_dagan web)
 LONG_CHECKS = tests/check_warnings.sh $(INTEGRATION)
 SOURCES = $(HEADERS) $(wildcard examples/*.[ch] examples/*.cpp examples/course/*.[ch] examples/web/*.c tests/*.[ch] bench/*.c)
 
