@@ -131,6 +131,12 @@ static void show_find(int64_t index, void *user)
     s->distance[index] = sqrt(best);
 }
 
+static int show_compare_distances(const void *a, const void *b)
+{
+    double x = *(const double *)a, y = *(const double *)b;
+    return (x > y) - (x < y);
+}
+
 /* Made images beside the image of the training that is nearest to them by pixels: were they copies of it, their
    distance would be far below that of real images of the same classes. medians[2]: of the made ones' distances and of
    those of the real images that they were made from. In the picture the latter, the made one, and the nearest. */
@@ -166,7 +172,7 @@ static void show_nearest(dagan *g, const dagan_images *source, const dagan_image
         }
         show_write(c, set, k, t, path);
         for (k = 0; k < 2; k++) {
-            qsort(s.distance + k * n, (size_t)n, sizeof *s.distance, program_compare_doubles);
+            qsort(s.distance + k * n, (size_t)n, sizeof *s.distance, show_compare_distances);
             medians[k] = (s.distance[k * n + (n - 1) / 2] + s.distance[k * n + n / 2]) / 2;
         }
     }
