@@ -134,7 +134,7 @@ static void show_find(int64_t index, void *user)
 static int show_compare_distances(const void *a, const void *b)
 {
     double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
+    return x < y ? -1 : x > y;
 }
 
 /* Made images beside the image of the training that is nearest to them by pixels: were they copies of it, their
