@@ -142,7 +142,8 @@ def rows(number, seed, out):
         {**of, "kept": q["kept"], "diversity": q["diversity"], "copy": q["copy"], "recognised": q["recognisability"],
          "real_recognised": q["real_recognisability"]} for key, q in match.items() if key.startswith("quality")])
     if "pixels" in match:
-        append("dagan_pixels.csv", [{**of, **{c: match["pixels"].get(c, "") for c in COLUMNS["dagan_pixels.csv"][2:]}}])
+        pixels = {"episodes": match["test_episodes"], **match["pixels"]}
+        append("dagan_pixels.csv", [{**of, **{c: pixels.get(c, "") for c in COLUMNS["dagan_pixels.csv"][2:]}}])
 
 
 def named_set(name, out):

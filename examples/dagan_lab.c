@@ -656,8 +656,6 @@ static dagan_episode_desc source_episodes(lab *l)
     }
     e.quarter_turns = 1;
     e.seed = l->p.seed;
-    e.progress = passing_progress;
-    e.user = &l->p;
     return e;
 }
 
@@ -1795,7 +1793,6 @@ static void write_nearest(lab *l, mde_json_writer *w, mde_text *table)
     mde_text_format(table, "nearest neighbour by pixels, %d-way 1-shot, by made images a support image:", way);
     mde_json_open(w, "pixels", '{');
     mde_json_write_int(w, "way", way);
-    mde_json_write_int(w, "episodes", n.episodes);
     for (i = 0; i < (many ? COUNTS : COUNTS - 1) && !bad(l); i++) {
         double right;
         if (i > 0) nearest_make(l, &n, set, made[i - 1], made[i]);

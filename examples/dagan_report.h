@@ -324,7 +324,7 @@ static void add_match(mde_text *t, const mde_json *j)
     if (pixels) {
         static const char *const names[3][2] = { { "real", "" }, { "with_made", " %; with ten made images beside each "
                                                  "support image " }, { "with_100_made", " %; with a hundred " } };
-        double episodes = mde_json_number(pixels, "episodes", (double)NAN);
+        double episodes = program_int(j, "test_episodes");
         mde_text_format(t, "<p>Nearest neighbour by pixels, %d-way 1-shot: ", program_int(pixels, "way"));
         for (k = 0; k < 3; k++) {
             double right = mde_json_number(pixels, names[k][0], (double)NAN);
