@@ -4591,6 +4591,18 @@ MDEDEF void mde_random_mixture(mde_random *r, int n, double *weights)
 #define MDE__STRIP_TOKENS (MDE__STRIP_LANES * MDE__STRIP_STEPS)
 #define MDE__STRIP_LOWEST 1e-30f        /* and the minimum product that still has all its bits */
 
+/* Asks for the n floats that come `ahead` floats after p; they need not exist. Processors foresee what is read in order
+   from a few places, but not from many experts' rows side by side. */
+static inline void mde__prefetch(const float *p, int64_t ahead, int64_t n)
+{
+#ifdef __GNUC__
+    for (int64_t i = ahead; i < ahead + n; i += 16) {
+        __builtin_prefetch((const void *)((uintptr_t)p + (uintptr_t)i * sizeof *p));
+    }
+#endif
+    (void)p, (void)ahead, (void)n;
+}
+
 /* AdamW's numbers as its kernel takes them: new = decay old, and so on. */
 typedef struct mde__adam {
     float grad_scale, beta1, rest1, beta2, rest2, correction2, epsilon, step, decay;
@@ -5893,6 +5905,7 @@ static void MDE__K(pack)(int along_k, int64_t width, int64_t count, int64_t k, c
         /* 4 x 4 at a time. Where 4 does not divide the width, the last group runs over into the next k, which is
            written later: so the groups go from last to first, and the very last k's are left to the loop below. */
         for (; here == width && p + 5 <= k; p += 4) {
+            for (i = 0; p % 16 == 0 && i < width; i++) mde__prefetch(x + (first + i) * stride + p, 32, 1);
             for (i = (width - 1) / 4 * 4; i >= 0; i -= 4) {
                 const float *from = x + (first + i) * stride + p;
                 float *to = panels + p * width + i;
@@ -6256,6 +6269,7 @@ static void MDE__K(mixture)(const mde__job *j, int64_t from, int64_t to)
             stride = MDE__MIXTURE_STRIP;
         }
         for (t = 0; counts && t < MDE__MIXTURE_STRIP; t++) count[t] = t < n ? (double)counts[strip + t] : 0.0;
+        for (e = 0; e < experts; e++) mde__prefetch(r + e * stride, 2 * MDE__MIXTURE_STRIP, MDE__MIXTURE_STRIP);
         inside = MDE__K(mixture_sums)(experts, j->weights, r, stride, s);
         if (n < MDE__MIXTURE_STRIP) {
             inside = 1;
@@ -6392,6 +6406,10 @@ static void MDE__K(mixtures)(const mde__job *j, int64_t from, int64_t to)
             const float *w = j->in[1] + group * experts;
             int whole = n == MDE__STRIP_TOKENS;
             int inside = whole && MDE__K(mixture_products)(experts, w, r, stride, products);
+            /* Each group asks for its share of the next strip's rows. */
+            for (i = (int)group / 4; i < experts; i += (int)(j->rows + 3) / 4) {
+                mde__prefetch(r + i * stride, MDE__STRIP_TOKENS, MDE__STRIP_TOKENS);
+            }
             for (m = group; m < group + 4 && m < j->rows; m++) {
                 const float *product = products + (m - group) * MDE__STRIP_LANES;
                 int good = inside;
@@ -16098,25 +16116,28 @@ static void mde__descents_end(mde__descents *all)
 }
 
 #define MDE__SAMPLE_MINIMUM 16384       /* tokens of a text of which a sample is taken: */
-#define MDE__SAMPLE_SPAN 128            /* one run out of so many */
+#define MDE__SAMPLE_PART 8              /* one out of so many, where that sample which is kept has more */
 
 /* A sample of the large texts and all of the small ones; 0 and *few empty when none is large, or on error. */
 static int mde__sample_experts(const mde_experts *e, mde_experts *few)
 {
+    const mde_experts *source = e->sample ? e->sample : e;
     mde_context *c = e->context;
     int large = 0;
     *few = *e;
+    few->sample = NULL;
     few->validation = NULL;
     for (int j = 0; j < e->validations; j++) large |= e->validation[j].tokens >= MDE__SAMPLE_MINIMUM;
     if (large) few->validation = (mde__validation *)mde_alloc(c, (size_t)e->validations, sizeof *few->validation);
     for (int j = 0; few->validation && j < e->validations; j++) {
-        const mde__validation *all = &e->validation[j];
+        const mde__validation *from = &source->validation[j];
         mde__validation *v = &few->validation[j];
-        size_t span = all->tokens >= MDE__SAMPLE_MINIMUM ? MDE__SAMPLE_SPAN : MDE__SAMPLE_RUN;
-        mde__span part = { 0, 0, 0, NULL };
-        v->tokens = v->held = v->stride = mde__sample_size(all->tokens, span);
+        size_t all = e->validation[j].tokens, part = all < MDE__SAMPLE_MINIMUM ? 1 : MDE__SAMPLE_PART;
+        size_t span = MDE__SAMPLE_RUN * ((part * from->tokens + all - 1) / all);
+        mde__span of = { 0, 0, 0, NULL };
+        v->tokens = v->held = v->stride = mde__sample_size(from->tokens, span);
         v->ratios = (float *)mde_alloc(c, v->stride * (size_t)e->count, sizeof *v->ratios);
-        while (v->ratios && mde__next_span(e, all, &part)) mde__sample_part(e->count, span, &part, NULL, v);
+        while (v->ratios && mde__next_span(source, from, &of)) mde__sample_part(e->count, span, &of, NULL, v);
     }
     return few->validation && !mde__bad(c);
 }
@@ -16129,8 +16150,8 @@ static void mde__minimize_by_samples(mde__descents *all)
     mde_context *c = e->context;
     mde_experts made;
     mde_optimum *out = all->one->out;
-    int i, j, sampled = !e->sample && mde__sample_experts(e, &made);
-    all->few = e->sample ? e->sample : sampled ? &made : NULL;
+    int i, j, sampled = mde__sample_experts(e, &made);
+    all->few = sampled ? &made : NULL;
     if (all->few && !mde__bad(c)) {
         const mde_experts *few = all->few;
         double tolerance = all->tolerance, noise = 0;
@@ -16150,10 +16171,8 @@ static void mde__minimize_by_samples(mde__descents *all)
         for (i = 0; i < e->count; i++) out->weights[i] = 0.9999 * guess.weights[i] + 0.0001 * out->weights[i];
     }
     if (!mde__bad(c)) mde__minimize(all);
-    for (j = 0; !e->sample && made.validation && j < e->validations; j++) {
-        mde__validation_free(c, &made.validation[j], e->count);
-    }
-    if (!e->sample) mde_release(c, made.validation);
+    for (j = 0; made.validation && j < e->validations; j++) mde__validation_free(c, &made.validation[j], e->count);
+    mde_release(c, made.validation);
 }
 
 static const mde_minimize_desc mde__minimize_defaults = { NULL, NULL, NULL, 0, 0 };
