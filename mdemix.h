@@ -4792,8 +4792,7 @@ MDE__COLD_BEGIN
 #define MDE__W 16
 #endif
 
-/* MDE__EACH(S): S(j) for each register j of the 16 float lanes; MDE__EACH_DOUBLE for the 8 double lanes;
-   MDE__EACH_TOKEN for 16 doubles, where it does not matter how many go together. */
+/* MDE__EACH(S): S(j) for each register j of the 16 float lanes; MDE__EACH_DOUBLE for the 8 double lanes. */
 #define MDE__EACH_2(S) S(0) S(1)
 #define MDE__EACH_4(S) S(0) S(1) S(2) S(3)
 #define MDE__EACH_8(S) MDE__EACH_4(S) S(4) S(5) S(6) S(7)
@@ -4803,28 +4802,24 @@ MDE__COLD_BEGIN
 #define MDE__FILL(x) x
 #define MDE__EACH(S) MDE__EACH_8(S) S(8) S(9) S(10) S(11) S(12) S(13) S(14) S(15)
 #define MDE__EACH_DOUBLE(S) MDE__EACH_8(S)
-#define MDE__EACH_TOKEN(S) MDE__EACH(S)
 #elif MDE__W == 4
 #define MDE__DOUBLES 2
 #define MDE__FILL_HALF(x) { x, x }
 #define MDE__FILL(x) { x, x, x, x }
 #define MDE__EACH(S) MDE__EACH_4(S)
 #define MDE__EACH_DOUBLE(S) MDE__EACH_4(S)
-#define MDE__EACH_TOKEN(S) MDE__EACH_8(S)
 #elif MDE__W == 8
 #define MDE__DOUBLES 4
 #define MDE__FILL_HALF(x) { x, x, x, x }
 #define MDE__FILL(x) { x, x, x, x, x, x, x, x }
 #define MDE__EACH(S) MDE__EACH_2(S)
 #define MDE__EACH_DOUBLE(S) MDE__EACH_2(S)
-#define MDE__EACH_TOKEN(S) MDE__EACH_4(S)
 #else
 #define MDE__DOUBLES 8
 #define MDE__FILL_HALF(x) { x, x, x, x, x, x, x, x }
 #define MDE__FILL(x) { x, x, x, x, x, x, x, x, x, x, x, x, x, x, x, x }
 #define MDE__EACH(S) S(0)
 #define MDE__EACH_DOUBLE(S) S(0)
-#define MDE__EACH_TOKEN(S) MDE__EACH_2(S)
 #endif
 
 /* Where a multiply-add is a call, what is full of them is one, too: those processors are old, and code is dear. */
@@ -6101,14 +6096,14 @@ static inline int MDE__K(mixture_sums)(int64_t experts, const double *w, const f
 #define MDE__KEEP(l) \
     inside = inside & MDE__MASK_DOUBLE(sum##l >= low) & MDE__MASK_DOUBLE(sum##l <= high); \
     MDE__K(store_double)(s + t + MDE__DOUBLES * l, sum##l);
-    for (t = 0; t < MDE__MIXTURE_STRIP; t += MDE__LANES) {
-        MDE__EACH_TOKEN(MDE__START)
+    for (t = 0; t < MDE__MIXTURE_STRIP; t += 8 * MDE__DOUBLES) {
+        MDE__EACH_8(MDE__START)
         for (e = 0; e < experts; e++) {
             MDE__D weight = MDE__K(set_double)(w[e]);
             if (w[e] == 0) continue;    /* at the best mixture some are */
-            MDE__EACH_TOKEN(MDE__ADD)
+            MDE__EACH_8(MDE__ADD)
         }
-        MDE__EACH_TOKEN(MDE__KEEP)
+        MDE__EACH_8(MDE__KEEP)
     }
 #undef MDE__START
 #undef MDE__ADD
@@ -6724,7 +6719,6 @@ static void MDE__K(covariance)(mde_kernel kernel, double signal, int64_t n, int6
 #undef MDE__FILL
 #undef MDE__EACH
 #undef MDE__EACH_DOUBLE
-#undef MDE__EACH_TOKEN
 #undef MDE__MASK
 #undef MDE__MASK_DOUBLE
 #undef MDE__TILE_ROWS
