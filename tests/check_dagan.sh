@@ -147,20 +147,21 @@ try the_flags_tell_made_from_real sh -c "tail -c 23 '$work/one/made/made-idx1-ub
     grep -q '^ 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 1 1 1 $'"
 mkdir "$work/arrays" && mv "$work"/one/made/*.npy "$work"/one/made/*ubyte "$work/arrays"
 # The folder holds PNG, which is read where stb_image.h is there to build with.
-"$lab" train --preset quick --quiet --steps 1 --data "$work/one/made" --out "$work/pictures" >"$work/stdout" 2>"$work/stderr"
+once="--preset quick --quiet --steps 1 --episodes 3"
+"$lab" train $once --data "$work/one/made" --out "$work/pictures" >"$work/stdout" 2>"$work/stderr"
 grep -q 'include stb_image.h' "$work/stderr" && reads_png='' || reads_png=1
 for set in ${reads_png:+made} arrays/images.npy arrays/images-idx3-ubyte; do
     [ $set = made ] && path="$work/one/made" || path="$work/$set"
-    try "made_images_are_a_set:$set" "$lab" train --preset quick --quiet --steps 1 --data "$path" \
+    try "made_images_are_a_set:$set" "$lab" train $once --data "$path" \
         --out "$work/again-${set##*/}"
 done
 
 # A range that says what the values say anyway gives the same images; another one is refused.
 data_of() { grep -a -o '"lab.data":"[0-9a-f]*"' "$1"; }
-"$lab" train --preset quick --quiet --steps 1 --data "$work/arrays/images.npy" --range -1,1 --out "$work/ranged"
+"$lab" train $once --data "$work/arrays/images.npy" --range -1,1 --out "$work/ranged"
 try a_range_gives_the_same_images test -n "$(data_of "$work/ranged/dagan.safetensors")" -a \
     "$(data_of "$work/ranged/dagan.safetensors")" = "$(data_of "$work/again-images.npy/dagan.safetensors")"
-"$lab" train --preset quick --quiet --steps 1 --data "$work/arrays/images.npy" --range=0,1 --out "$work/unmade" \
+"$lab" train $once --data "$work/arrays/images.npy" --range=0,1 --out "$work/unmade" \
     2>"$work/stderr"
 try another_range_is_refused grep -q 'values from -1 to .*expected 0 to 1' "$work/stderr"
 
@@ -191,10 +192,9 @@ if [ $reads_png ]; then
     quote() { sed -n "$1" "$work/one/made/classes.txt" | sed 's/.*/"&"/' | paste -sd, -; }
     printf '{"source": [%s], "validation": [%s], "target": [%s]}' "$(quote 1,24p)" "$(quote 25,27p)" "$(quote 28,30p)" \
         >"$work/split.json"
-    try a_split_by_file_trains "$lab" train --preset quick --quiet --steps 1 --data "$work/one/made" \
+    try a_split_by_file_trains "$lab" train $once --data "$work/one/made" \
         --split "$work/split.json" --out "$work/split"
-    try a_split_by_file_has_its_target "$lab" sample --quiet --preset quick --data "$work/one/made" --split "$work/split.json" \
-        --out "$work/split"
+    try a_split_by_file_has_its_target "$lab" sample $once --data "$work/one/made" --split "$work/split.json" --out "$work/split"
     split another_split_is_refused 'another --split' "$lab" sample --preset quick --data "$work/one/made" --out "$work/split"
     printf '{"source": ["%s", "nobody"], "validation": [], "target": []}' "$first" >"$work/bad.json"
     split a_split_of_unknown_names_is_refused '"source" has nobody' "$lab" train --preset quick --data "$work/one/made" \
