@@ -17084,22 +17084,20 @@ static int mde__same_mixture(int k, const double *weights, int a, int b)
     return 1;
 }
 
-/* A run by a sum of its weights, with factors between 1 and 2, by which equal runs stand together. */
+/* A run to be sorted by a number, then by weights [k], if it has any. */
 typedef struct mde__keyed { double key; const double *weights; int k, run; } mde__keyed;
 
+MDE__WARM
 static int mde__by_key(const void *a, const void *b)
 {
     const mde__keyed *p = (const mde__keyed *)a, *q = (const mde__keyed *)b;
-    if (p->key < q->key || p->key > q->key) return p->key < q->key ? -1 : 1;
-    for (int i = 0; i < p->k; i++) {
-        if (p->weights[i] < q->weights[i] || p->weights[i] > q->weights[i]) {
-            return p->weights[i] < q->weights[i] ? -1 : 1;
-        }
-    }
-    return p->run < q->run ? -1 : p->run > q->run;
+    int order = mde__compare_doubles(&p->key, &q->key);
+    for (int i = 0; i < p->k && order == 0; i++) order = mde__compare_doubles(p->weights + i, q->weights + i);
+    return order != 0 ? order : p->run - q->run;
 }
 
-/* Sorted, so that only neighbours are compared: of runs that are equal to the bit one stands for all. */
+/* Sorted by a sum of their weights, with factors between 1 and 2, so that only neighbours are compared: of runs that
+   are equal to the bit one stands for all. */
 MDEDEF int mde_first_repeats(mde_context *c, int n, int k, const double *weights, int *first)
 {
     mde__keyed *sorted;
@@ -17130,12 +17128,10 @@ MDEDEF int mde_first_repeats(mde_context *c, int n, int k, const double *weights
         first[sorted[i].run] = sorted[count - 1].run;
     }
     reach = 2e-9 * k + 1e-15 * k * largest;     /* and what rounding does to a key */
-    for (int i = 0; i < count; i++) {
+    for (int i = 0, from = 0; i < count; i++) {
         int run = sorted[i].run, lowest = run;
-        for (int j = i - 1; j >= 0 && sorted[i].key - sorted[j].key <= reach; j--) {
-            if (sorted[j].run < lowest && mde__same_mixture(k, weights, sorted[j].run, run)) lowest = sorted[j].run;
-        }
-        for (int j = i + 1; j < count && sorted[j].key - sorted[i].key <= reach; j++) {
+        while (sorted[i].key - sorted[from].key > reach) from++;
+        for (int j = from; j < count && sorted[j].key - sorted[i].key <= reach; j++) {
             if (sorted[j].run < lowest && mde__same_mixture(k, weights, sorted[j].run, run)) lowest = sorted[j].run;
         }
         first[run] = lowest;
@@ -19662,16 +19658,6 @@ static void mde__forest_grow(mde__forest *f, const mde__growth *w, double rate, 
     }
 }
 
-typedef struct mde__sorted { double value; int run; } mde__sorted;
-
-MDE__WARM
-static int mde__by_value(const void *a, const void *b)
-{
-    const mde__sorted *p = (const mde__sorted *)a, *q = (const mde__sorted *)b;
-    if (p->value < q->value || p->value > q->value) return p->value < q->value ? -1 : 1;
-    return p->run < q->run ? -1 : p->run > q->run;
-}
-
 static void mde__forests_lay_out(mde_regressor *r, const mde_fit_desc *desc, mde__workspace *memory)
 {
     mde__forests *s = (mde__forests *)r->state;
@@ -19698,18 +19684,18 @@ static mde_status mde__forests_share(mde_regressor *r, const double *x, const do
 {
     mde__forests *s = (mde__forests *)r->state;
     int n = r->n;
-    mde__sorted *sorted = (mde__sorted *)mde_alloc(r->context, (size_t)n, sizeof *sorted);
+    mde__keyed *sorted = (mde__keyed *)mde_alloc(r->context, (size_t)n, sizeof *sorted);
     (void)x;
     (void)y;
     for (int q = 0; q < r->used && sorted; q++) {
         for (int i = 0; i < n; i++) {
-            s->columns[mde__cell(q, n, i)] = sorted[i].value = r->x[mde__cell(i, r->used, q)];
+            s->columns[mde__cell(q, n, i)] = sorted[i].key = r->x[mde__cell(i, r->used, q)];
             sorted[i].run = i;
         }
-        qsort(sorted, (size_t)n, sizeof *sorted, mde__by_value);
+        qsort(sorted, (size_t)n, sizeof *sorted, mde__by_key);
         for (int i = 0; i < n; i++) {
             s->order[mde__cell(q, n, i)] = sorted[n - 1 - i].run;
-            s->above[q] += sorted[i].value > sorted[0].value;
+            s->above[q] += sorted[i].key > sorted[0].key;
         }
     }
     mde_release(r->context, sorted);
@@ -20093,16 +20079,16 @@ MDEDEF double mde_mse(int n, const double *predicted, const double *truth)
 }
 
 /* Twice the mean ranks, less the middle: how many are smaller less how many are larger. */
-static void mde__centred_ranks(int n, const double *a, mde__sorted *sorted, double *rank)
+static void mde__centred_ranks(int n, const double *a, mde__keyed *sorted, double *rank)
 {
     int to;
     for (int i = 0; i < n; i++) {
-        sorted[i].value = a[i];
+        sorted[i].key = a[i];
         sorted[i].run = i;
     }
-    qsort(sorted, (size_t)n, sizeof *sorted, mde__by_value);
+    qsort(sorted, (size_t)n, sizeof *sorted, mde__by_key);
     for (int from = 0; from < n; from = to) {
-        for (to = from; to < n && sorted[to].value == sorted[from].value; to++) {}
+        for (to = from; to < n && sorted[to].key == sorted[from].key; to++) {}
         for (int i = from; i < to; i++) rank[sorted[i].run] = (double)from - (n - to);
     }
 }
@@ -20110,11 +20096,11 @@ static void mde__centred_ranks(int n, const double *a, mde__sorted *sorted, doub
 MDEDEF double mde_spearman(mde_context *c, int n, const double *a, const double *b)
 {
     double aa = 0, bb = 0, ab = 0, *rank;
-    mde__sorted *sorted;
+    mde__keyed *sorted;
     if (n < 2 || !a || !b || mde__bad(c)) return (double)NAN;
     for (int i = 0; i < n; i++) if (a[i] != a[i] || b[i] != b[i]) return (double)NAN;
     rank = mde__doubles(c, 2, (size_t)n);
-    sorted = (mde__sorted *)mde_alloc(c, (size_t)n, sizeof *sorted);
+    sorted = (mde__keyed *)mde_alloc(c, (size_t)n, sizeof *sorted);
     if (rank && sorted) {
         mde__centred_ranks(n, a, sorted, rank);
         mde__centred_ranks(n, b, sorted, rank + n);
