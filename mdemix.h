@@ -17228,28 +17228,24 @@ typedef struct mde__ridge {
     double *residual;           /* [m] noise variance */
 } mde__ridge;
 
-/* What one target's errors are made of: products [rank] are its with the scores; work [2 rank]. */
-typedef struct mde__ridge_fit {
-    int simd, n, rank;
-    const double *scores, *eigenvalues, *products, *y;
-    const int *next;
-    double *work;
-} mde__ridge_fit;
+/* What one target's errors are made of: y [n] less its mean, products [rank] of it with the scores; work [2 rank]. */
+typedef struct mde__ridge_fit { const mde_regressor *r; const double *y; double *products, *work; } mde__ridge_fit;
 
 /* Sum of the squared leave-one-out errors at one penalty; NaN where a run has leverage 1. residual, the noise variance,
    and errors [n] may be NULL. */
 static double mde__ridge_leave_one_out(const mde__ridge_fit *f, double penalty, double *residual, double *errors)
 {
-    double total = 0, noise = 0, *shrunk = f->work, *weight = shrunk + f->rank;
-    int repeats;
-    for (int k = 0; k < f->rank; k++) shrunk[k] = 1.0 / (f->eigenvalues[k] + f->n * penalty);
-    for (int i = 0; i < f->n; i++) {
-        const double *row = f->scores + mde__cell(i, f->rank, 0);
+    const mde__ridge *s = (const mde__ridge *)f->r->state;
+    int simd = f->r->context->simd, n = f->r->n, rank = s->rank, repeats;
+    double total = 0, noise = 0, *shrunk = f->work, *weight = shrunk + rank;
+    for (int k = 0; k < rank; k++) shrunk[k] = 1.0 / (s->eigenvalues[k] + n * penalty);
+    for (int i = 0; i < n; i++) {
+        const double *row = s->scores + mde__cell(i, rank, 0);
         double fit, leverage, error, left;
-        mde__kernel_dense_multiply(f->simd)(f->rank, 1.0, row, shrunk, weight);
-        fit = mde__kernel_dense_dot(f->simd)(f->rank, weight, f->products);
-        leverage = 1.0 / f->n + mde__kernel_dense_dot(f->simd)(f->rank, weight, row);
-        error = mde__over_repeats(f->next, i, f->y, &repeats);
+        mde__kernel_dense_multiply(simd)(rank, 1.0, row, shrunk, weight);
+        fit = mde__kernel_dense_dot(simd)(rank, weight, f->products);
+        leverage = 1.0 / n + mde__kernel_dense_dot(simd)(rank, weight, row);
+        error = mde__over_repeats(f->r->next, i, f->y, &repeats);
         left = 1.0 - repeats * leverage;
         if (!(left > 1e-12)) return (double)NAN;
         error = repeats > 1 ? f->y[i] - fit + leverage * (error - repeats * fit) / left : (f->y[i] - fit) / left;
@@ -17257,7 +17253,7 @@ static double mde__ridge_leave_one_out(const mde__ridge_fit *f, double penalty, 
         noise += error * error * (repeats > 1 ? left / (left + leverage) : left);
         if (errors) errors[i] = error;
     }
-    if (residual) *residual = noise / f->n; /* the variance of error_i is noise / (1 - h_i) when the model is right,
+    if (residual) *residual = noise / n;    /* the variance of error_i is noise / (1 - h_i) when the model is right,
                                                and noise (1 + h_i / (1 - g h_i)) of repeats */
     return total;
 }
@@ -17278,42 +17274,32 @@ static double mde__ridge_choose(const mde__ridge_fit *f)
 {
     const double golden = 0.6180339887498949, ln10 = 2.302585092994045684;
     double step = (MDE__RIDGE_HIGHEST - MDE__RIDGE_LOWEST) / MDE__RIDGE_STEPS, best = (double)INFINITY;
-    double low, high, a, b, at_a, at_b, chosen = MDE__RIDGE_HIGHEST;
+    double chosen = MDE__RIDGE_HIGHEST, ends[2], inside[2], error[2];
     for (int i = 0; i <= MDE__RIDGE_STEPS; i++) {
-        double decade = MDE__RIDGE_LOWEST + step * i, error = mde__ridge_error(f, decade);
-        if (error < best) {
-            best = error;
+        double decade = MDE__RIDGE_LOWEST + step * i, found = mde__ridge_error(f, decade);
+        if (found < best) {
+            best = found;
             chosen = decade;
         }
     }
-    low = chosen - step > MDE__RIDGE_LOWEST ? chosen - step : MDE__RIDGE_LOWEST;
-    high = chosen + step < MDE__RIDGE_HIGHEST ? chosen + step : MDE__RIDGE_HIGHEST;
-    a = high - golden * (high - low);
-    b = low + golden * (high - low);
-    at_a = mde__ridge_error(f, a);
-    at_b = mde__ridge_error(f, b);
+    ends[0] = chosen - step > MDE__RIDGE_LOWEST ? chosen - step : MDE__RIDGE_LOWEST;
+    ends[1] = chosen + step < MDE__RIDGE_HIGHEST ? chosen + step : MDE__RIDGE_HIGHEST;
+    for (int side = 0; side < 2; side++) {
+        inside[side] = ends[!side] - golden * (ends[!side] - ends[side]);
+        error[side] = mde__ridge_error(f, inside[side]);
+    }
     for (int i = 0; i < 20; i++) {
-        if (at_a < best) {
-            best = at_a;
-            chosen = a;
+        int better = error[0] < error[1] ? 0 : 1, worse = !better;
+        for (int side = 0; side < 2; side++) {
+            if (!(error[side] < best)) continue;
+            best = error[side];
+            chosen = inside[side];
         }
-        if (at_b < best) {
-            best = at_b;
-            chosen = b;
-        }
-        if (at_a < at_b) {
-            high = b;
-            b = a;
-            at_b = at_a;
-            a = high - golden * (high - low);
-            at_a = mde__ridge_error(f, a);
-        } else {
-            low = a;
-            a = b;
-            at_a = at_b;
-            b = low + golden * (high - low);
-            at_b = mde__ridge_error(f, b);
-        }
+        ends[worse] = inside[worse];
+        inside[worse] = inside[better];
+        error[worse] = error[better];
+        inside[better] = ends[worse] - golden * (ends[worse] - ends[better]);
+        error[better] = mde__ridge_error(f, inside[better]);
     }
     return mde__exp64(chosen * ln10);
 }
@@ -17326,13 +17312,9 @@ static mde_status mde__ridge_decompose(mde_regressor *r, mde__ridge *s)
     double *square = mde__doubles(c, (size_t)size, (size_t)size);
     double *vectors = mde__doubles(c, (size_t)size, (size_t)size);
     double *values = mde__doubles(c, (size_t)size, 1), *work = mde__doubles(c, 2, (size_t)size), largest = 0;
-    double *transposed = wide ? mde__doubles(c, (size_t)d, (size_t)n) : NULL;
     double *pack = mde__doubles(c, 1, mde__dense_work(size, wide ? d : n));
     if (!mde__bad(c) && size > 0) {
         mde__matrix x = mde__dense(r->x, n, d), across = mde__transposed(x);
-        for (i = 0; wide && i < n; i++) {
-            for (int k = 0; k < d; k++) transposed[mde__cell(k, n, i)] = r->x[mde__cell(i, d, k)];
-        }
         mde__dense_product(c->simd, 0, 1.0, wide ? x : across, wide ? across : x, square, (size_t)size, pack);
         if (!mde__eigen(size, square, values, vectors, work)) {
             mde_fail(c, MDE_NOT_FINITE, "ridge: the eigen-decomposition of %d features did not converge", d);
@@ -17340,30 +17322,23 @@ static mde_status mde__ridge_decompose(mde_regressor *r, mde__ridge *s)
     }
     if (!mde__bad(c)) {
         for (int k = 0; k < size; k++) if (values[k] > largest) largest = values[k];
+        for (int k = 0; k < size; k++) s->rank += values[k] > 1e-15 * largest;
         for (int k = 0; k < size; k++) {
-            double *direction = s->directions + mde__cell(kept, d, 0);
+            double *direction = s->directions + mde__cell(kept, d, 0), root;
             const double *vector = vectors + mde__cell(k, size, 0);
             if (!(values[k] > 1e-15 * largest)) continue;
+            root = sqrt(values[k]);
             s->eigenvalues[kept] = values[k];
-            if (wide) {
-                double root = sqrt(values[k]);
-                for (i = 0; i < d; i++) direction[i] = mde__inner(n, transposed + mde__cell(i, n, 0), vector) / root;
-                for (i = 0; i < n; i++) s->scores[mde__cell(i, size, kept)] = root * vector[i];
-            } else {
-                for (i = 0; i < d; i++) direction[i] = vector[i];
-                for (i = 0; i < n; i++) {
-                    s->scores[mde__cell(i, size, kept)] = mde__inner(d, r->x + mde__cell(i, d, 0), vector);
-                }
+            for (i = 0; i < n; i++) {
+                const double *own = r->x + mde__cell(i, d, 0);
+                for (int q = 0; q < d && wide; q++) direction[q] += own[q] * vector[i];
+                s->scores[mde__cell(i, s->rank, kept)] = wide ? root * vector[i] : mde__inner(d, own, vector);
             }
+            for (i = 0; i < d; i++) direction[i] = wide ? direction[i] / root : vector[i];
             kept++;
         }
-        for (i = 1; i < n && kept < size; i++) {
-            memmove(s->scores + mde__cell(i, kept, 0), s->scores + mde__cell(i, size, 0),
-                    (size_t)kept * sizeof(double));
-        }
-        s->rank = kept;
     }
-    MDE__RELEASE(c, pack, transposed, work, values, vectors, square);
+    MDE__RELEASE(c, pack, work, values, vectors, square);
     return mde_context_status(c);
 }
 
@@ -17399,18 +17374,9 @@ static size_t mde__ridge_work(const mde_regressor *r)
 static int mde__ridge_fit_target(mde_regressor *r, int target, double *work)
 {
     mde__ridge *s = (mde__ridge *)r->state;
-    double *products = work, *errors = products + r->used;
     int n = r->n, d = r->used, i;
-    mde__ridge_fit f;
-    f.simd = r->context->simd;
-    f.n = n;
-    f.rank = s->rank;
-    f.work = errors + n;
-    f.scores = s->scores;
-    f.eigenvalues = s->eigenvalues;
-    f.products = products;
-    f.next = r->next;
-    f.y = s->target + mde__cell(target, n, 0);
+    double *products = work, *errors = products + d;
+    const mde__ridge_fit f = { r, s->target + mde__cell(target, n, 0), products, errors + n };
     for (int k = 0; k < s->rank; k++) products[k] = 0;
     for (i = 0; i < n; i++) {
         for (int k = 0; k < s->rank; k++) products[k] += s->scores[mde__cell(i, s->rank, k)] * f.y[i];
