@@ -14228,6 +14228,17 @@ static MDE__INLINE size_t mde__cell(int i, int n, int j)
     return (size_t)i * (size_t)n + (size_t)j;
 }
 
+static MDE__INLINE void mde__copy(int n, const double *from, double *to)
+{
+    if (n > 0) memcpy(to, from, (size_t)n * sizeof(double));    /* none may come from nowhere */
+}
+
+/* Row i of a table becomes row j of another one. */
+static void mde__copy_row(int width, const double *from, int i, double *to, int j)
+{
+    mde__copy(width, from + mde__cell(i, width, 0), to + mde__cell(j, width, 0));
+}
+
 /* One zeroed block of doubles; 0 counts are fine. */
 static double *mde__doubles(mde_context *c, size_t a, size_t b)
 {
@@ -14631,7 +14642,7 @@ static double mde__exponentiated_gradient(const mde__search *s, double *weights)
         }
         if (tries == 60 || mde__bad(s->meter->context)) break;
         quiet = value - found <= 1e-3 * s->tolerance * (1.0 + fabs(found)) ? quiet + 1 : 0;
-        memcpy(weights, trial, (size_t)n * sizeof(double));
+        mde__copy(n, trial, weights);
         value = found;
         swap = gradient;
         gradient = next_gradient;
@@ -14662,7 +14673,7 @@ static int mde__evolve(const mde__search *s, int count, double *points, double *
             mde__simplex_nearest(n, s->low, s->high, trial);
             value = mde__search_value(s, trial, NULL);
             if (value > values[i]) continue;
-            memcpy(own, trial, (size_t)n * sizeof(double));
+            mde__copy(n, trial, own);
             values[i] = value;
         }
     }
@@ -14759,32 +14770,32 @@ MDEDEF double mde_simplex_minimize(mde_context *c, int n, mde_objective_fn *f, v
             k = kept < count ? kept++ : kept - 1;
             for (; k > 0 && value < values[k - 1]; k--) {
                 values[k] = values[k - 1];
-                memcpy(starts + mde__cell(k, n, 0), starts + mde__cell(k - 1, n, 0), (size_t)n * sizeof(double));
+                mde__copy_row(n, starts, k - 1, starts, k);
             }
             values[k] = value;
-            memcpy(starts + mde__cell(k, n, 0), trial, (size_t)n * sizeof(double));
+            mde__copy(n, trial, starts + mde__cell(k, n, 0));
         }
         if (kept == 0 && !mde__bad(c)) {
             mde_fail(c, MDE_NOT_FINITE, "simplex search: the function is not finite at any of %d mixtures", samples);
         }
         if (population && kept > 0 && !mde__bad(c)) {
             k = mde__evolve(&s, kept, starts, values, &random);
-            memcpy(weights, starts + mde__cell(k, n, 0), (size_t)n * sizeof(double));
+            mde__copy(n, starts + mde__cell(k, n, 0), weights);
             best = values[k];
             kept = 0;
         }
         for (k = 0; k < kept && !mde__bad(c); k++) {
             double value = values[k], end = samples + (double)k * s.iterations;
             if (meter.done < end) meter.done = end;
-            memcpy(trial, starts + mde__cell(k, n, 0), (size_t)n * sizeof(double));
+            mde__copy(n, starts + mde__cell(k, n, 0), trial);
             if (value < best) {
                 best = value;
-                memcpy(weights, trial, (size_t)n * sizeof(double));
+                mde__copy(n, trial, weights);
             }
             if (n > 1) value = mde__exponentiated_gradient(&s, trial);
             if (value < best) {
                 best = value;
-                memcpy(weights, trial, (size_t)n * sizeof(double));
+                mde__copy(n, trial, weights);
             }
         }
     }
@@ -16583,7 +16594,7 @@ static int mde__factor_halves(int simd, int n, double *a, double *inverse, size_
     mde__dense_product(simd, MDE__RIGHT_UPPER, 1.0, mde__strided(a21, rest, half, stride),
                        mde__transposed(mde__strided(inverse, half, half, stride)), inverse21, stride, work);
     for (i = 0; i < rest; i++) {
-        memcpy(a21 + (size_t)i * stride, inverse21 + (size_t)i * stride, (size_t)half * sizeof(double));
+        mde__copy(half, inverse21 + (size_t)i * stride, a21 + (size_t)i * stride);
     }
     mde__dense_product(simd, MDE__OUT_LOWER | MDE__OUT_ADDED, -1.0, mde__strided(a21, rest, half, stride),
                        mde__transposed(mde__strided(a21, rest, half, stride)), a22, stride, work);
@@ -16875,7 +16886,7 @@ static double mde__marquardt(int simd, mde__squares_fn *f, void *user, int n, do
         }
         growth = 2;
         value = found;
-        memcpy(theta, trial, (size_t)n * sizeof(double));
+        mde__copy(n, trial, theta);
         memcpy(normal, next, row * row * sizeof(double));
     }
     return value;
@@ -17203,7 +17214,7 @@ static int mde__outside_fold(const mde_regressor *r, int fold, int width, const 
     int count = 0;
     for (int i = 0; i < r->n; i++) {
         if (r->fold[i] == fold) continue;
-        memcpy(few_x + mde__cell(count, width, 0), x + mde__cell(i, width, 0), (size_t)width * sizeof(double));
+        mde__copy_row(width, x, i, few_x, count);
         few_y[count++] = y[i];
     }
     return count;
@@ -17422,7 +17433,7 @@ static void mde__ridge_gradient(const mde_regressor *r, int target, const double
     const mde__ridge *s = (const mde__ridge *)r->state;
     (void)x;
     (void)work;
-    memcpy(slope, s->coefficients + mde__cell(target, r->used, 0), (size_t)r->used * sizeof *slope);
+    mde__copy(r->used, s->coefficients + mde__cell(target, r->used, 0), slope);
 }
 
 static const mde__regressor_kind mde__ridge_kind = {
@@ -17810,11 +17821,8 @@ static void mde__gp_use(mde__gp_work *w, int count)
     if (count == gp->n) return;
     for (int i = 0; i < gp->n; i++, left--) {
         if (mde_random_uniform(&random) * left >= count - taken) continue;
-        memcpy(x + mde__cell(taken, gp->d, 0), gp->x + mde__cell(i, gp->d, 0), (size_t)gp->d * sizeof(double));
-        if (gp->noises > 0) {
-            memcpy(noise_x + taken * gp->noises, gp->noise_x + mde__cell(i, gp->noises, 0),
-                   (size_t)gp->noises * sizeof(double));
-        }
+        mde__copy_row(gp->d, gp->x, i, x, taken);
+        mde__copy_row(gp->noises, gp->noise_x, i, noise_x, taken);
         y[taken++] = gp->y[i];
     }
     w->x = x;
@@ -17964,7 +17972,7 @@ static int mde__gp_search(mde__gp *gp, mde__gp_work *w)
         value = mde__lbfgs(mde__gp_loss, w, p, w->theta, w->lbfgs, w->kept, 100, MDE__GP_TOLERANCE);
         if (value < best) {
             best = value;
-            for (int i = 0; i < p; i++) gp->theta[i] = w->theta[i];
+            mde__copy(p, w->theta, gp->theta);
         }
     }
     if (!(best < (double)INFINITY)) return 0;
@@ -17993,8 +18001,8 @@ static int mde__gp_fit(mde_regressor *r, int target, double *work)
     if (!mde__gp_search(gp, &w)) return 0;
     gp->ones = w.ones;
     gp->log_likelihood = w.log_likelihood;
-    memcpy(gp->alpha, w.alpha, (size_t)gp->n * sizeof(double));
-    memcpy(gp->flat, w.flat, (size_t)gp->n * sizeof(double));
+    mde__copy(gp->n, w.alpha, gp->alpha);
+    mde__copy(gp->n, w.flat, gp->flat);
     mde__scale_inputs(&in, gp->x, gp->theta);
     memcpy(gp->inverse, w.inverse, (size_t)gp->n * (size_t)gp->n * sizeof(double));
     mde__gp_precisions(gp->n, gp->inverse, gp->flat, gp->ones, w.half);
@@ -18153,7 +18161,7 @@ static void mde__joint_use(mde_regressor *r, int count)
     s->n = count;
     for (int i = 0; i < count && !whole; i++) {
         int row = (int)((int64_t)i * r->n / count);
-        memcpy(x + mde__cell(i, d, 0), r->x + mde__cell(row, d, 0), (size_t)d * sizeof(double));
+        mde__copy_row(d, r->x, row, x, i);
         for (int j = 0; j < m; j++) {
             y[mde__cell(j, count, i)] = s->own[j].y[row];
             tail[mde__cell(j, count, i)] = s->own[j].tail[row];
@@ -18308,7 +18316,7 @@ static void mde__joint_own_gradient(mde__joint *s, int j, const double *theta, c
     w->gp = s->own + j;
     mde__gp_use(w, n);
     mde__gp_covariances(w, theta);
-    memcpy(w->alpha, s->own[j].alpha, (size_t)n * sizeof(double));
+    mde__copy(n, s->own[j].alpha, w->alpha);
     memset(w->inverse, 0, (size_t)n * (size_t)n * sizeof(double));
     for (int r = 0; r < rank; r++) {
         slope[r] = mde__inner(n, w->alpha, s->mean + r * n);
@@ -18413,12 +18421,11 @@ static double mde__joint_search(mde__joint *s)
 {
     mde_random random = mde_random_start(s->seed, 0x696d);
     int own = s->d + 2, at_lengths = s->m * own, restart;
-    size_t size = (size_t)s->parameters * sizeof(double);
     double best = (double)INFINITY;
-    memcpy(s->alone, s->theta, (size_t)at_lengths * sizeof(double));
+    mde__copy(at_lengths, s->theta, s->alone);
     for (restart = 0; restart < s->restarts; restart++) {
         double value;
-        memcpy(s->trial, s->alone, (size_t)at_lengths * sizeof(double));
+        mde__copy(at_lengths, s->alone, s->trial);
         for (int j = 0; j < s->m && restart > 0; j++) s->trial[j * own + s->d] = -2.0;
         for (int i = 0; i < s->rank * s->d; i++) {
             s->trial[at_lengths + i] = mde__prior_draw(&random, restart > 1, MDE__LENGTH_MIDDLE(s->d),
@@ -18429,7 +18436,7 @@ static double mde__joint_search(mde__joint *s)
                            MDE__GP_TOLERANCE);
         if (!(value < best)) continue;
         best = value;
-        memcpy(s->theta, s->trial, size);
+        mde__copy(s->parameters, s->trial, s->theta);
     }
     return best;
 }
@@ -18816,7 +18823,7 @@ static double mde__law_search(mde__law_fit *f, int start, double *theta, double 
         value = mde__marquardt(f->simd, mde__law_loss, f, p, trial, work + p);
         if (!(value < best)) continue;
         best = value;
-        memcpy(theta, trial, (size_t)p * sizeof *theta);
+        mde__copy(p, trial, theta);
     }
     return best;
 }
@@ -18836,7 +18843,7 @@ static int mde__law_spread(const mde_regressor *r, mde__law_fit *f, int target, 
     f->robust = 1;
     squares = normal[mde__cell(p, row, p)];
     for (i = 0; i < p; i++) {
-        memcpy(curvature + mde__cell(i, p, 0), normal + mde__cell(i, row, 0), (size_t)p * sizeof(double));
+        mde__copy(p, normal + mde__cell(i, row, 0), curvature + mde__cell(i, p, 0));
     }
     if (!mde__cholesky_inverse(f->simd, p, curvature, inverse, scratch)) return 0;
     mde__inverse_from_factor(f->simd, p, 1.0, inverse, covariance, scratch);
@@ -18878,7 +18885,7 @@ static mde_status mde__scale_share(mde_regressor *r, const double *x, const doub
     (void)x;
     (void)y;
     for (int i = 0; i < r->n && weights; i++) {
-        memcpy(weights + mde__cell(i, s->d, 0), r->x + mde__cell(i, r->used, 0), (size_t)s->d * sizeof(double));
+        mde__copy(s->d, r->x + mde__cell(i, r->used, 0), weights + mde__cell(i, s->d, 0));
     }
     if (weights) distinct = mde_first_repeats(r->context, r->n, s->d, weights, r->fold);
     s->together = distinct > 0 ? (double)r->n / distinct : 1;
@@ -18947,7 +18954,7 @@ static int mde__law_fit_target(mde_regressor *r, int target, double *work)
         f.n = mde__outside_fold(r, k, r->used, r->x, mde__target(r, target), few_x, few_y);
         f.x = few_x;
         f.y = few_y;
-        memcpy(few_theta, theta, (size_t)p * sizeof *theta);
+        mde__copy(p, theta, few_theta);
         if (!(mde__law_search(&f, s->terms == 1, few_theta, work) < (double)INFINITY)) return 0;
         for (int i = 0; i < r->n; i++) {
             double value;
@@ -19356,7 +19363,7 @@ static double mde__pool_search(mde__pool_fit *f, uint64_t seed, double *theta, c
         if (!(value < best)) continue;
         best = value;
         main = f->main;
-        memcpy(theta, memory->trial, (size_t)p * sizeof *theta);
+        mde__copy(p, memory->trial, theta);
     }
     f->main = main;
     if (!(best < (double)INFINITY)) return best;
@@ -19592,7 +19599,7 @@ static double mde__forest_value(const mde__forest *f, const double *x)
 static void mde__forest_grow(mde__forest *f, const mde__growth *w, double rate, const int *fold, int out)
 {
     int leaves = 1 << f->depth;
-    for (int i = 0; i < w->n; i++) w->residual[i] = w->target[i];
+    mde__copy(w->n, w->target, w->residual);
     for (int q = 0; q < w->d; q++) {
         w->kept[q] = 0;
         for (int i = 0; i < w->s->above[q]; i++) {
@@ -20324,13 +20331,13 @@ static void mde__surrogate_prepare(mde_surrogate *s, const mde_fit_desc *desc, i
     first = (int *)mde_alloc(c, (size_t)count, sizeof *first);
     for (i = 0; i < count && !mde__bad(c); i++) {
         for (l = 0; l < each; l++) y[mde__cell(i, each, l)] = losses[mde__cell(rows[i], m, s->count == 1 ? l : j)];
-        memcpy(w + mde__cell(i, k, 0), weights + mde__cell(rows[i], k, 0), (size_t)k * sizeof(double));
+        mde__copy_row(k, weights, rows[i], w, i);
     }
     if (!mde__bad(c)) mde_first_repeats(c, count, k, w, first);
     for (i = 0; i < count && !mde__bad(c); i++) {
         if (first[i] == i) continue;
         /* to the bit, so that regressors know it for a repeat */
-        memcpy(w + mde__cell(i, k, 0), w + mde__cell(first[i], k, 0), (size_t)k * sizeof(double));
+        mde__copy_row(k, w, first[i], w, i);
         rows[i] = rows[first[i]];
     }
     mde_release(c, first);
@@ -20940,8 +20947,8 @@ typedef struct mde__subset {
 
 static void mde__take_run(mde__subset *s, int k, int m, const double *weights, const double *losses, int run)
 {
-    memcpy(s->weights + mde__cell(s->count, k, 0), weights + mde__cell(run, k, 0), (size_t)k * sizeof(double));
-    memcpy(s->losses + mde__cell(s->count, m, 0), losses + mde__cell(run, m, 0), (size_t)m * sizeof(double));
+    mde__copy_row(k, weights, run, s->weights, s->count);
+    mde__copy_row(m, losses, run, s->losses, s->count);
     s->count++;
 }
 
@@ -21560,10 +21567,10 @@ static double mde__goal_caution(const mde__goal *g, const double *w, double *gra
     double base, caution = g->desc->caution * g->spread;
     int k = g->k, partner = 0;
     for (int i = 1; i < k; i++) if (w[i] > w[partner]) partner = i;
-    memcpy(g->around, w, (size_t)k * sizeof(double));
+    mde__copy(k, w, g->around);
     for (int i = 0; gradient && i < k; i++) {
         double *row = g->around + mde__cell(i + 1, k, 0);
-        memcpy(row, w, (size_t)k * sizeof(double));
+        mde__copy(k, w, row);
         if (i == partner) continue;
         row[i] += step;
         row[partner] = row[partner] > step ? row[partner] - step : 0;
@@ -21637,7 +21644,7 @@ static void mde__goal_try(mde__goal *g, mde_search_desc *search, const double *s
     search->start = NULL;
     if (!(value < out->value)) return;
     out->value = value;
-    memcpy(out->weights, weights, (size_t)g->k * sizeof(double));
+    mde__copy(g->k, weights, out->weights);
 }
 
 /* The run with the smallest value inside the bounds, at start [k]; its value, infinite without runs. */
@@ -21648,13 +21655,13 @@ static double mde__goal_best_run(mde__goal *g, const double *low, const double *
     mde__meter_start(&meter, g->desc->runs);
     for (int run = 0; run < g->desc->runs && g->desc->tried; run++) {
         double value;
-        memcpy(weights, g->desc->tried + mde__cell(run, g->k, 0), (size_t)g->k * sizeof(double));
+        mde__copy(g->k, g->desc->tried + mde__cell(run, g->k, 0), weights);
         mde__simplex_nearest(g->k, low, high, weights);
         value = mde__goal_value(g->k, weights, NULL, g);
         if (mde__meter_add(&meter, 1) || mde__bad(meter.context)) break;
         if (!(value < best)) continue;
         best = value;
-        memcpy(start, weights, (size_t)g->k * sizeof(double));
+        mde__copy(g->k, weights, start);
     }
     return best;
 }
@@ -21685,7 +21692,7 @@ static void mde__goal_search(mde__goal *g, const mde_choose_desc *desc, const do
     g->desc = desc;
     if (!(desc->caution > 0) || mde__bad(g->surrogate->context)) return;
     search.iterations = 60;
-    memcpy(found, out->weights, (size_t)g->k * sizeof(double));
+    mde__copy(g->k, out->weights, found);
     out->value = mde__goal_value(g->k, found, NULL, g);
     mde__goal_try(g, &search, found, out);
     if (run < (double)INFINITY) mde__goal_try(g, &search, start, out);
@@ -21998,8 +22005,8 @@ static void mde__reach_bounds(int n, int k, const double *tried, double reach, d
         highest += upper[i];
     }
     if (lowest > 1 || highest < 1) return;
-    memcpy(low, lower, (size_t)k * sizeof *low);
-    memcpy(high, upper, (size_t)k * sizeof *high);
+    mde__copy(k, lower, low);
+    mde__copy(k, upper, high);
 }
 
 /* Distances of the draws to their nearest run, once the one with these weights is one. */
@@ -22082,7 +22089,7 @@ MDEDEF mde_status mde_suggest_runs(mde_context *c, const mde_surrogate *s, int n
             best = i;
         }
         if (best < 0) break;
-        memcpy(w, p.weights + mde__cell(best, k, 0), (size_t)k * sizeof(double));
+        mde__copy(k, p.weights + mde__cell(best, k, 0), w);
         mde__draws_near(&p, w);
         if (learns) mde__learning_choose(&learning, &p, chosen, best);
         else mde__draws_shrink(&p, best);
