@@ -14778,30 +14778,22 @@ MDEDEF double mde_simplex_minimize(mde_context *c, int n, mde_objective_fn *f, v
         if (kept == 0 && !mde__bad(c)) {
             mde_fail(c, MDE_NOT_FINITE, "simplex search: the function is not finite at any of %d mixtures", samples);
         }
-        if (population && kept > 0 && !mde__bad(c)) {
-            k = mde__evolve(&s, kept, starts, values, &random);
+        if (kept > 0 && !mde__bad(c)) {
+            k = population ? mde__evolve(&s, kept, starts, values, &random) : 0;
             mde__copy(n, starts + mde__cell(k, n, 0), weights);
             best = values[k];
-            kept = 0;
         }
-        for (k = 0; k < kept && !mde__bad(c); k++) {
-            double value = values[k], end = samples + (double)k * s.iterations;
+        for (k = 0; k < kept && n > 1 && !population && !mde__bad(c); k++) {
+            double value, end = samples + (double)k * s.iterations;
             if (meter.done < end) meter.done = end;
             mde__copy(n, starts + mde__cell(k, n, 0), trial);
-            if (value < best) {
-                best = value;
-                mde__copy(n, trial, weights);
-            }
-            if (n > 1) value = mde__exponentiated_gradient(&s, trial);
-            if (value < best) {
-                best = value;
-                mde__copy(n, trial, weights);
-            }
+            value = mde__exponentiated_gradient(&s, trial);
+            if (!(value < best)) continue;
+            best = value;
+            mde__copy(n, trial, weights);
         }
     }
-    mde_release(c, s.work);
-    mde_release(c, starts);
-    mde_release(c, low);
+    MDE__RELEASE(c, s.work, starts, low);
     return mde__bad(c) ? (double)NAN : best;
 }
 
@@ -17993,10 +17985,9 @@ static int mde__gp_search(mde__gp *gp, mde__gp_work *w)
 static int mde__gp_fit(mde_regressor *r, int target, double *work)
 {
     mde__gp *gp = (mde__gp *)r->state + target;
-    mde__workspace memory = { NULL, 0 };
+    mde__workspace memory = { work, 0 };
     mde__gp_work w;
     mde__scaled in = mde__scaled_of(gp->n, gp->d, NULL, gp->columns);
-    memory.start = work;
     mde__gp_work_take(&memory, gp->n, gp->d, gp->noises, &w);
     if (!mde__gp_search(gp, &w)) return 0;
     gp->ones = w.ones;
@@ -18019,9 +18010,8 @@ static void mde__gp_predict(const mde_regressor *r, const mde__inputs *in, doubl
 {
     int simd = r->context->simd;
     int rows = in->rows, n = r->n, d = r->used;
-    mde__workspace memory = { NULL, 0 };
+    mde__workspace memory = { work, 0 };
     double *z, *total, *half, *noise, *pack;
-    memory.start = work;
     z = mde__take(&memory, (size_t)rows, (size_t)d);
     total = mde__take(&memory, (size_t)rows, (size_t)n);
     half = mde__take(&memory, (size_t)rows, (size_t)n);
@@ -18569,9 +18559,8 @@ static void mde__joint_predict(const mde_regressor *r, const mde__inputs *in, do
     const mde__joint *s = (const mde__joint *)r->state;
     int simd = s->simd, rows = in->rows, n = s->n, d = s->d, rank = s->rank, all = rank * n;
     const double *factor = s->theta + s->parameters - s->m * rank, *lengths = factor - rank * d;
-    mde__workspace memory = { NULL, 0 };
+    mde__workspace memory = { work, 0 };
     double *z, *k, *c, *shared, *rest, *q, *w, *along, *pack;
-    memory.start = work;
     z = mde__take(&memory, (size_t)rows, (size_t)d);
     k = mde__take(&memory, (size_t)rows, (size_t)n);
     c = mde__take(&memory, (size_t)rows, (size_t)n);
@@ -19709,11 +19698,10 @@ static int mde__forests_fit(mde_regressor *r, int target, double *work)
     const mde__forests *s = (const mde__forests *)r->state;
     mde__forest *f = s->forest + target;
     int n = r->n;
-    mde__workspace memory = { NULL, 0 };
+    mde__workspace memory = { work, 0 };
     mde__growth w;
     double squares = 0;
     if (f->trees == 0) return 1;
-    memory.start = work;
     mde__growth_take(&memory, r, &w);
     w.target = mde__target(r, target);
     w.share[0] = 0;
@@ -20372,11 +20360,10 @@ static void mde__single_fit(mde_surrogate *s, const mde_surrogate_desc *desc, co
 {
     mde_context *c = s->context;
     const mde__regressor_kind *kind = mde__kind(desc->fit.model);
-    int *rows = (int *)mde_alloc(c, (size_t)s->n, sizeof(int)), i, j, missing = 0;
+    int *rows = (int *)mde_alloc(c, (size_t)s->n, sizeof(int)), j, missing;
     double *mde = NULL;
-    for (i = 0; i < s->n; i++) {
-        for (j = 0; j < s->m; j++) missing |= losses[mde__cell(i, s->m, j)] != losses[mde__cell(i, s->m, j)];
-    }
+    if (!rows) return;
+    missing = mde__complete_runs(s->n, s->m, losses, -1, rows) < s->n;
     if (kind && kind->joint && (s->features & MDE_FEATURE_OWN)) {
         s->features = (s->features & ~MDE_FEATURE_OWN) | MDE_FEATURE_MDE;
     }
@@ -21244,7 +21231,7 @@ MDEDEF mde_evaluation *mde_evaluate(mde_context *c, int n, int k, int m, const d
     mde_evaluate_desc plain;
     mde_evaluation *e;
     double *variance, *work;
-    int *fold, folds, f, i, missing = 0, mixtures, few;
+    int *fold, folds, f, i, missing, mixtures, few;
     if (!c || mde__bad(c)) return NULL;
     memset(&defaults, 0, sizeof defaults);
     memset(&plain, 0, sizeof plain);
@@ -21257,9 +21244,9 @@ MDEDEF mde_evaluation *mde_evaluate(mde_context *c, int n, int k, int m, const d
                  "evaluation: there is no model %d", (int)desc->fit.model);
     if (mde__bad(c) || mde__check_mixtures(c, "evaluation", n, k, NULL, 0, weights)) return NULL;
     if (mde__check_cube(c, n, desc->fit.model)) return NULL;
-    for (i = 0; i < n * m; i++) missing |= losses[i] != losses[i];
     fold = (int *)mde_alloc(c, (size_t)n, sizeof(int));
     if (!fold) return NULL;
+    missing = mde__complete_runs(n, m, losses, -1, fold) < n;
     mixtures = mde_first_repeats(c, n, k, weights, fold);
     few = desc->fit.model == MDE_AUTO && mixtures < MDE__FEW_MIXTURES;
     e = mde__evaluation_create(c, n, k, m, desc, n <= MDE__JOINT_RUNS && !missing && !few);
@@ -22095,8 +22082,7 @@ MDEDEF mde_status mde_suggest_runs(mde_context *c, const mde_surrogate *s, int n
         else mde__draws_shrink(&p, best);
         mde__meter_add(&meter, 1);
     }
-    MDE__RELEASE(c, learning.which, learning.open, learning.trend);
-    mde_release(c, p.weights);
+    MDE__RELEASE(c, learning.which, learning.open, learning.trend, p.weights);
     if (desc->made) *desc->made = chosen;
     if (chosen < count && !desc->made && !mde__bad(c)) {
         mde_fail(c, MDE_BAD_ARGUMENT, "next runs: after %d there is no mixture inside the bounds that is at least %.9g "
@@ -22341,8 +22327,7 @@ MDEDEF unsigned char *mde_png_encode(mde_context *c, int width, int height, int 
         p = mde__png_chunk(p, "IEND", 0);
         *size = (size_t)(p - out);
     }
-    mde_release(c, table);
-    mde_release(c, filtered);
+    MDE__RELEASE(c, table, filtered);
     return out;
 }
 
