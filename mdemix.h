@@ -14372,7 +14372,7 @@ static void mde__simplex_correct(int n, const double *low, const double *high, d
    the largest, rounding is that of the differences. */
 static void mde__simplex_nearest(int n, const double *low, const double *high, double *weights)
 {
-    double from = (double)INFINITY, to = -(double)INFINITY, rest = 1, largest = weights[0], shift;
+    double from = (double)INFINITY, to = -(double)INFINITY, rest = 1, free_sum = 0, largest = weights[0], shift;
     int free_weights = 0;
     for (int i = 1; i < n; i++) if (weights[i] > largest) largest = weights[i];
     for (int i = 0; i < n; i++) {
@@ -14396,13 +14396,12 @@ static void mde__simplex_nearest(int n, const double *low, const double *high, d
     for (int i = 0; i < n; i++) {
         if (weights[i] - shift <= low[i]) rest -= low[i];
         else if (weights[i] - shift >= high[i]) rest -= high[i];
-        else free_weights++;
+        else {
+            free_weights++;
+            free_sum += weights[i];
+        }
     }
-    if (free_weights > 0) {
-        double sum = 0;
-        for (int i = 0; i < n; i++) if (weights[i] - shift > low[i] && weights[i] - shift < high[i]) sum += weights[i];
-        shift = mde__clamp((sum - rest) / free_weights, from, to);
-    }
+    if (free_weights > 0) shift = mde__clamp((free_sum - rest) / free_weights, from, to);
     for (int i = 0; i < n; i++) weights[i] = mde__clamp(weights[i] - shift, low[i], high[i]);
     mde__simplex_correct(n, low, high, weights);
 }
@@ -20200,7 +20199,7 @@ struct mde_surrogate {
     mde_context *context;
     const mde_experts *experts;
     int features, k, m, n;
-    int count;                      /* of regressors: 1 or m */
+    int count;                      /* of regressors: 1 or m; target l of regressor j is number j + l of all */
     mde_regressor **regressors;
     mde_surrogate *own_law;
     const mde_surrogate *law;       /* the pooled law whose losses are a feature: the own one, or a stack's; or NULL */
@@ -20318,7 +20317,7 @@ static void mde__surrogate_prepare(mde_surrogate *s, const mde_fit_desc *desc, i
     w = mde__doubles(c, (size_t)count, (size_t)k);
     first = (int *)mde_alloc(c, (size_t)count, sizeof *first);
     for (i = 0; i < count && !mde__bad(c); i++) {
-        for (l = 0; l < each; l++) y[mde__cell(i, each, l)] = losses[mde__cell(rows[i], m, s->count == 1 ? l : j)];
+        for (l = 0; l < each; l++) y[mde__cell(i, each, l)] = losses[mde__cell(rows[i], m, j + l)];
         mde__copy_row(k, weights, rows[i], w, i);
     }
     if (!mde__bad(c)) mde_first_repeats(c, count, k, w, first);
@@ -20344,8 +20343,7 @@ static void mde__gather_left_out(mde_surrogate *s, const double *losses, int *ro
         int count = mde__complete_runs(s->n, s->m, losses, s->count == 1 ? -1 : j, rows);
         for (int i = 0; i < count; i++) {
             for (int l = 0; l < each; l++) {
-                s->left_out[mde__cell(rows[i], s->m, s->count == 1 ? l : j)] =
-                    s->regressors[j]->left_out[mde__cell(i, each, l)];
+                s->left_out[mde__cell(rows[i], s->m, j + l)] = s->regressors[j]->left_out[mde__cell(i, each, l)];
             }
         }
     }
@@ -20583,7 +20581,7 @@ MDEDEF mde_status mde_surrogate_predict(const mde_surrogate *s, int n, const dou
         }
         if (mde_regressor_predict(s->regressors[j], n, x, out, out_sd)) break;
         for (int i = 0; i < n * each; i++) {
-            size_t to = s->count == 1 ? (size_t)i : mde__cell(i, s->m, j);
+            size_t to = mde__cell(i / each, s->m, j + i % each);
             mean[to] = out[i];
             if (sd) sd[to] = s->spread * out_sd[i];
         }
@@ -20654,8 +20652,8 @@ MDEDEF mde_status mde_surrogate_gradient(const mde_surrogate *s, const double *w
         mde__feature_row(&f, weights, mde, pooled ? pooled[j] : 0, x);
         if (mde_regressor_gradient(s->regressors[j], x, out, adjoint)) break;
         for (int l = 0; l < each; l++) {
-            double *to = gradient + mde__cell(s->count == 1 ? l : j, k, 0);
-            mean[s->count == 1 ? l : j] = out[l];
+            double *to = gradient + mde__cell(j + l, k, 0);
+            mean[j + l] = out[l];
             memset(to, 0, (size_t)k * sizeof(double));
             mde__feature_vjp(&f, weights, slopes, along ? along + mde__cell(j, k, 0) : NULL,
                              adjoint + mde__cell(l, width, 0), to);
@@ -22218,13 +22216,11 @@ static uint32_t mde__adler32(const unsigned char *p, size_t size)
 MDE__WARM
 static uint32_t mde__crc32(const unsigned char *p, size_t size)
 {
-    uint32_t table[256], crc = 0xFFFFFFFFu;
-    uint32_t k;
-    for (k = 0; k < 256; k++) {
-        table[k] = k;
-        for (int bit = 0; bit < 8; bit++) table[k] = table[k] & 1u ? 0xEDB88320u ^ table[k] >> 1 : table[k] >> 1;
+    uint32_t crc = 0xFFFFFFFFu;
+    for (size_t i = 0; i < size; i++) {
+        crc ^= p[i];
+        for (int bit = 0; bit < 8; bit++) crc = crc & 1u ? 0xEDB88320u ^ crc >> 1 : crc >> 1;
     }
-    for (size_t i = 0; i < size; i++) crc = table[(crc ^ p[i]) & 0xFFu] ^ crc >> 8;
     return crc ^ 0xFFFFFFFFu;
 }
 
