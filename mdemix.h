@@ -14291,26 +14291,18 @@ static mde_status mde__simplex_bounds(mde_context *c, int n, const double *lower
     for (int i = 0; i < n; i++) {
         low[i] = lower ? lower[i] : 0;
         high[i] = upper ? upper[i] : 1;
-        if (!(low[i] >= 0 && low[i] <= 1 && high[i] >= 0 && high[i] <= 1)) {
-            return mde_fail(c, MDE_BAD_ARGUMENT, "bounds: weight %d has bounds %.9g and %.9g; expected 0 to 1", i,
-                            low[i], high[i]);
-        }
-        if (low[i] > high[i]) {
-            return mde_fail(c, MDE_BAD_ARGUMENT, "bounds: weight %d has the lower bound %.9g above its upper bound "
-                            "%.9g", i, low[i], high[i]);
-        }
+        mde__require(c, low[i] >= 0 && low[i] <= 1 && high[i] >= 0 && high[i] <= 1, "bounds: weight %d has bounds %.9g "
+                     "and %.9g; expected 0 to 1", i, low[i], high[i]);
+        mde__require(c, low[i] <= high[i], "bounds: weight %d has the lower bound %.9g above its upper bound %.9g", i,
+                     low[i], high[i]);
         sum_low += low[i];
         sum_high += high[i];
     }
-    if (sum_low > 1.0 + 1e-12) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "bounds: the %d lower bounds sum to %.9g; at most 1 leaves a mixture", n,
-                        sum_low);
-    }
-    if (sum_high < 1.0 - 1e-12) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "bounds: the %d upper bounds sum to %.9g; at least 1 leaves a mixture", n,
-                        sum_high);
-    }
-    return MDE_OK;
+    mde__require(c, sum_low <= 1.0 + 1e-12, "bounds: the %d lower bounds sum to %.9g; at most 1 leaves a mixture", n,
+                 sum_low);
+    mde__require(c, sum_high >= 1.0 - 1e-12, "bounds: the %d upper bounds sum to %.9g; at least 1 leaves a mixture", n,
+                 sum_high);
+    return mde_context_status(c);
 }
 
 /* Inside the bounds, the same way between them for every weight. */
@@ -14718,16 +14710,12 @@ MDEDEF double mde_simplex_minimize(mde_context *c, int n, mde_objective_fn *f, v
     if (!c || mde__bad(c)) return (double)NAN;
     memset(&defaults, 0, sizeof defaults);
     if (!desc) desc = &defaults;
-    if (n < 1 || !f || !weights) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "simplex search: a function and room for %d weights are needed", n);
-        return (double)NAN;
-    }
-    if (desc->starts < 0 || desc->samples < 0 || desc->iterations < 0 || !(desc->tolerance >= 0) ||
-        desc->method < MDE_EXPONENTIATED_GRADIENT || desc->method > MDE_POPULATION) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "simplex search: %d starts, %d samples, %d iterations, method %d", desc->starts,
-                 desc->samples, desc->iterations, (int)desc->method);
-        return (double)NAN;
-    }
+    mde__require(c, n >= 1 && f && weights, "simplex search: a function and room for %d weights are needed", n);
+    mde__require(c, desc->starts >= 0 && desc->samples >= 0 && desc->iterations >= 0 && desc->tolerance >= 0 &&
+                    desc->method >= MDE_EXPONENTIATED_GRADIENT && desc->method <= MDE_POPULATION,
+                 "simplex search: %d starts, %d samples, %d iterations, method %d", desc->starts, desc->samples,
+                 desc->iterations, (int)desc->method);
+    if (mde__bad(c)) return (double)NAN;
     for (int i = 0; desc->start && i < n; i++) {
         if (!(fabs(desc->start[i]) < (double)INFINITY)) {
             mde_fail(c, MDE_NOT_FINITE, "simplex search: weight %d of the start is not finite", i);
@@ -19289,12 +19277,10 @@ static mde_status mde__pools_share(mde_regressor *r, const double *x, const doub
     for (int i = 0; i < r->n; i++) {
         for (int q = 0; q < r->d; q++) {
             double v = x[mde__cell(i, r->d, q)];
-            if (v >= 0) continue;
-            return mde_fail(r->context, MDE_BAD_ARGUMENT, "pooled law: weight %d of run %d is %.9g; expected 0 or more",
-                            q, i, v);
+            mde__require(r->context, v >= 0, "pooled law: weight %d of run %d is %.9g; expected 0 or more", q, i, v);
         }
     }
-    return MDE_OK;
+    return mde_context_status(r->context);
 }
 
 /* Workspace of one fit: the runs' weights, trial parameters, shared exponentials, what L-BFGS or the curvature take,
@@ -21253,12 +21239,9 @@ MDEDEF mde_evaluation *mde_evaluate(mde_context *c, int n, int k, int m, const d
     if (!mde__bad(c)) {
         mde__target_variances(n, m, losses, variance);
         e->folds = mde__folds_of_runs(c, n, k, weights, folds < n ? folds : n, how->seed, fold);
-        if (e->folds < 2) mde_fail(c, MDE_BAD_ARGUMENT, "evaluation: all %d runs have the same weights", n);
+        mde__require(c, e->folds >= 2, "evaluation: all %d runs have the same weights", n);
         i = mde__fewest_losses(n, m, losses, e->folds, fold, &f);
-        if (i < 3) {
-            mde_fail(c, MDE_BAD_ARGUMENT, "evaluation: without a fold, loss %d is there in %d runs; 3 are needed", f,
-                     i);
-        }
+        mde__require(c, i >= 3, "evaluation: without a fold, loss %d is there in %d runs; 3 are needed", f, i);
     }
     for (f = 0; !mde__bad(c) && f <= e->folds; f++) {
         if (mde__report_step(how->progress, how->user, "evaluate", f, e->folds)) {
@@ -22082,10 +22065,8 @@ MDEDEF mde_status mde_suggest_runs(mde_context *c, const mde_surrogate *s, int n
     }
     MDE__RELEASE(c, learning.which, learning.open, learning.trend, p.weights);
     if (desc->made) *desc->made = chosen;
-    if (chosen < count && !desc->made && !mde__bad(c)) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "next runs: after %d there is no mixture inside the bounds that is at least %.9g "
-                 "away from all runs", chosen, nearest);
-    }
+    mde__require(c, chosen >= count || desc->made, "next runs: after %d there is no mixture inside the bounds that is "
+                 "at least %.9g away from all runs", chosen, nearest);
     return mde_context_status(c);
 }
 
