@@ -20373,34 +20373,32 @@ static void mde__single_fit(mde_surrogate *s, const mde_surrogate_desc *desc, co
     MDE__RELEASE(c, mde, rows);
 }
 
-/* Variance of each target over the runs that have it. */
-static void mde__target_variances(int n, int m, const double *losses, double *variance)
+/* Variance of a target over the runs that have it; 0 when it is constant to rounding. */
+static double mde__target_variance(int n, int m, const double *losses, int target)
 {
-    for (int j = 0; j < m; j++) {
-        double mean = 0, squares = 0;
-        int count = 0;
-        for (int i = 0; i < n; i++) {
-            double y = losses[mde__cell(i, m, j)];
-            if (y != y) continue;
-            mean += y;
-            count++;
-        }
-        mean /= count > 0 ? count : 1;
-        for (int i = 0; i < n; i++) {
-            double y = losses[mde__cell(i, m, j)];
-            if (y == y) squares += (y - mean) * (y - mean);
-        }
-        variance[j] = count > 0 ? squares / count : 0;
-        if (!(variance[j] > 1e-24 * (1.0 + mean * mean))) variance[j] = 0;
+    double mean = 0, squares = 0, variance;
+    int count = 0;
+    for (int i = 0; i < n; i++) {
+        double y = losses[mde__cell(i, m, target)];
+        if (y != y) continue;
+        mean += y;
+        count++;
     }
+    mean /= count > 0 ? count : 1;
+    for (int i = 0; i < n; i++) {
+        double y = losses[mde__cell(i, m, target)];
+        if (y == y) squares += (y - mean) * (y - mean);
+    }
+    variance = count > 0 ? squares / count : 0;
+    return variance > 1e-24 * (1.0 + mean * mean) ? variance : 0;
 }
 
 /* Mean over the losses of the squared error of runs left out, in variances of the loss. */
-static double mde__left_out_error(const mde_surrogate *s, const double *losses, const double *variance)
+static double mde__left_out_error(const mde_surrogate *s, const double *losses)
 {
     double error = 0;
     for (int j = 0; j < s->m; j++) {
-        double squares = 0;
+        double squares = 0, variance = mde__target_variance(s->n, s->m, losses, j);
         int count = 0;
         for (int i = 0; i < s->n; i++) {
             double residual = s->left_out[mde__cell(i, s->m, j)] - losses[mde__cell(i, s->m, j)];
@@ -20408,7 +20406,7 @@ static double mde__left_out_error(const mde_surrogate *s, const double *losses, 
             squares += residual * residual;
             count++;
         }
-        if (variance[j] > 0) error += squares / count / variance[j] / s->m;
+        if (variance > 0) error += squares / count / variance / s->m;
     }
     return error;
 }
@@ -20424,7 +20422,6 @@ static mde_surrogate *mde__fit_either_form(const mde_surrogate *law, mde_context
                                            const double *weights, const double *losses, mde_surrogate_desc form,
                                            int set)
 {
-    double *variance = mde__doubles(c, (size_t)m, 1);
     mde_surrogate *s, *other = NULL;
     set &= ~MDE_FEATURE_CHOSEN;
     form.features = set | MDE_FEATURE_LOG | MDE_FEATURE_POWER;
@@ -20433,18 +20430,12 @@ static mde_surrogate *mde__fit_either_form(const mde_surrogate *law, mde_context
         form.features = set | MDE_FEATURE_RAW | MDE_FEATURE_SQRT;
         other = mde__fit_with_law(law, c, n, k, m, weights, losses, &form);
     }
-    if (other) {
-        double usual;
-        mde__target_variances(n, m, losses, variance);
-        usual = mde__left_out_error(s, losses, variance);
-        if (mde__left_out_error(other, losses, variance) < MDE__FORM_BETTER * usual) {
-            mde_surrogate *worse = s;
-            s = other;
-            other = worse;
-        }
+    if (other && mde__left_out_error(other, losses) < MDE__FORM_BETTER * mde__left_out_error(s, losses)) {
+        mde_surrogate *worse = s;
+        s = other;
+        other = worse;
     }
     mde_surrogate_free(other);
-    mde_release(c, variance);
     if (!mde__bad(c)) return s;
     mde_surrogate_free(s);
     return NULL;
@@ -21237,7 +21228,7 @@ MDEDEF mde_evaluation *mde_evaluate(mde_context *c, int n, int k, int m, const d
     variance = mde__doubles(c, (size_t)m, 1);
     work = mde__doubles(c, (size_t)n, 2 * (size_t)k + 5 * (size_t)m + 2);
     if (!mde__bad(c)) {
-        mde__target_variances(n, m, losses, variance);
+        for (i = 0; i < m; i++) variance[i] = mde__target_variance(n, m, losses, i);
         e->folds = mde__folds_of_runs(c, n, k, weights, folds < n ? folds : n, how->seed, fold);
         mde__require(c, e->folds >= 2, "evaluation: all %d runs have the same weights", n);
         i = mde__fewest_losses(n, m, losses, e->folds, fold, &f);
