@@ -14240,6 +14240,17 @@ static MDE__INLINE size_t mde__cell(int i, int n, int j)
     return (size_t)i * (size_t)n + (size_t)j;
 }
 
+static MDE__INLINE void mde__copy(int n, const double *from, double *to)
+{
+    if (n > 0) memcpy(to, from, (size_t)n * sizeof(double));    /* none may come from nowhere */
+}
+
+/* Row i of a table becomes row j of another one. */
+static void mde__copy_row(int width, const double *from, int i, double *to, int j)
+{
+    mde__copy(width, from + mde__cell(i, width, 0), to + mde__cell(j, width, 0));
+}
+
 /* One zeroed block of doubles; 0 counts are fine. */
 static double *mde__doubles(mde_context *c, size_t a, size_t b)
 {
@@ -14292,26 +14303,18 @@ static mde_status mde__simplex_bounds(mde_context *c, int n, const double *lower
     for (int i = 0; i < n; i++) {
         low[i] = lower ? lower[i] : 0;
         high[i] = upper ? upper[i] : 1;
-        if (!(low[i] >= 0 && low[i] <= 1 && high[i] >= 0 && high[i] <= 1)) {
-            return mde_fail(c, MDE_BAD_ARGUMENT, "bounds: weight %d has bounds %.9g and %.9g; expected 0 to 1", i,
-                            low[i], high[i]);
-        }
-        if (low[i] > high[i]) {
-            return mde_fail(c, MDE_BAD_ARGUMENT, "bounds: weight %d has the lower bound %.9g above its upper bound "
-                            "%.9g", i, low[i], high[i]);
-        }
+        mde__require(c, low[i] >= 0 && low[i] <= 1 && high[i] >= 0 && high[i] <= 1, "bounds: weight %d has bounds %.9g "
+                     "and %.9g; expected 0 to 1", i, low[i], high[i]);
+        mde__require(c, low[i] <= high[i], "bounds: weight %d has the lower bound %.9g above its upper bound %.9g", i,
+                     low[i], high[i]);
         sum_low += low[i];
         sum_high += high[i];
     }
-    if (sum_low > 1.0 + 1e-12) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "bounds: the %d lower bounds sum to %.9g; at most 1 leaves a mixture", n,
-                        sum_low);
-    }
-    if (sum_high < 1.0 - 1e-12) {
-        return mde_fail(c, MDE_BAD_ARGUMENT, "bounds: the %d upper bounds sum to %.9g; at least 1 leaves a mixture", n,
-                        sum_high);
-    }
-    return MDE_OK;
+    mde__require(c, sum_low <= 1.0 + 1e-12, "bounds: the %d lower bounds sum to %.9g; at most 1 leaves a mixture", n,
+                 sum_low);
+    mde__require(c, sum_high >= 1.0 - 1e-12, "bounds: the %d upper bounds sum to %.9g; at least 1 leaves a mixture", n,
+                 sum_high);
+    return mde_context_status(c);
 }
 
 /* Inside the bounds, the same way between them for every weight. */
@@ -14373,7 +14376,7 @@ static void mde__simplex_correct(int n, const double *low, const double *high, d
    the largest, rounding is that of the differences. */
 static void mde__simplex_nearest(int n, const double *low, const double *high, double *weights)
 {
-    double from = (double)INFINITY, to = -(double)INFINITY, rest = 1, largest = weights[0], shift;
+    double from = (double)INFINITY, to = -(double)INFINITY, rest = 1, free_sum = 0, largest = weights[0], shift;
     int free_weights = 0;
     for (int i = 1; i < n; i++) if (weights[i] > largest) largest = weights[i];
     for (int i = 0; i < n; i++) {
@@ -14397,13 +14400,12 @@ static void mde__simplex_nearest(int n, const double *low, const double *high, d
     for (int i = 0; i < n; i++) {
         if (weights[i] - shift <= low[i]) rest -= low[i];
         else if (weights[i] - shift >= high[i]) rest -= high[i];
-        else free_weights++;
+        else {
+            free_weights++;
+            free_sum += weights[i];
+        }
     }
-    if (free_weights > 0) {
-        double sum = 0;
-        for (int i = 0; i < n; i++) if (weights[i] - shift > low[i] && weights[i] - shift < high[i]) sum += weights[i];
-        shift = mde__clamp((sum - rest) / free_weights, from, to);
-    }
+    if (free_weights > 0) shift = mde__clamp((free_sum - rest) / free_weights, from, to);
     for (int i = 0; i < n; i++) weights[i] = mde__clamp(weights[i] - shift, low[i], high[i]);
     mde__simplex_correct(n, low, high, weights);
 }
@@ -14643,7 +14645,7 @@ static double mde__exponentiated_gradient(const mde__search *s, double *weights)
         }
         if (tries == 60 || mde__bad(s->meter->context)) break;
         quiet = value - found <= 1e-3 * s->tolerance * (1.0 + fabs(found)) ? quiet + 1 : 0;
-        memcpy(weights, trial, (size_t)n * sizeof(double));
+        mde__copy(n, trial, weights);
         value = found;
         swap = gradient;
         gradient = next_gradient;
@@ -14674,7 +14676,7 @@ static int mde__evolve(const mde__search *s, int count, double *points, double *
             mde__simplex_nearest(n, s->low, s->high, trial);
             value = mde__search_value(s, trial, NULL);
             if (value > values[i]) continue;
-            memcpy(own, trial, (size_t)n * sizeof(double));
+            mde__copy(n, trial, own);
             values[i] = value;
         }
     }
@@ -14720,16 +14722,12 @@ MDEDEF double mde_simplex_minimize(mde_context *c, int n, mde_objective_fn *f, v
     if (!c || mde__bad(c)) return (double)NAN;
     memset(&defaults, 0, sizeof defaults);
     if (!desc) desc = &defaults;
-    if (n < 1 || !f || !weights) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "simplex search: a function and room for %d weights are needed", n);
-        return (double)NAN;
-    }
-    if (desc->starts < 0 || desc->samples < 0 || desc->iterations < 0 || !(desc->tolerance >= 0) ||
-        desc->method < MDE_EXPONENTIATED_GRADIENT || desc->method > MDE_POPULATION) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "simplex search: %d starts, %d samples, %d iterations, method %d", desc->starts,
-                 desc->samples, desc->iterations, (int)desc->method);
-        return (double)NAN;
-    }
+    mde__require(c, n >= 1 && f && weights, "simplex search: a function and room for %d weights are needed", n);
+    mde__require(c, desc->starts >= 0 && desc->samples >= 0 && desc->iterations >= 0 && desc->tolerance >= 0 &&
+                    desc->method >= MDE_EXPONENTIATED_GRADIENT && desc->method <= MDE_POPULATION,
+                 "simplex search: %d starts, %d samples, %d iterations, method %d", desc->starts, desc->samples,
+                 desc->iterations, (int)desc->method);
+    if (mde__bad(c)) return (double)NAN;
     for (int i = 0; desc->start && i < n; i++) {
         if (!(fabs(desc->start[i]) < (double)INFINITY)) {
             mde_fail(c, MDE_NOT_FINITE, "simplex search: weight %d of the start is not finite", i);
@@ -14771,38 +14769,30 @@ MDEDEF double mde_simplex_minimize(mde_context *c, int n, mde_objective_fn *f, v
             k = kept < count ? kept++ : kept - 1;
             for (; k > 0 && value < values[k - 1]; k--) {
                 values[k] = values[k - 1];
-                memcpy(starts + mde__cell(k, n, 0), starts + mde__cell(k - 1, n, 0), (size_t)n * sizeof(double));
+                mde__copy_row(n, starts, k - 1, starts, k);
             }
             values[k] = value;
-            memcpy(starts + mde__cell(k, n, 0), trial, (size_t)n * sizeof(double));
+            mde__copy(n, trial, starts + mde__cell(k, n, 0));
         }
         if (kept == 0 && !mde__bad(c)) {
             mde_fail(c, MDE_NOT_FINITE, "simplex search: the function is not finite at any of %d mixtures", samples);
         }
-        if (population && kept > 0 && !mde__bad(c)) {
-            k = mde__evolve(&s, kept, starts, values, &random);
-            memcpy(weights, starts + mde__cell(k, n, 0), (size_t)n * sizeof(double));
+        if (kept > 0 && !mde__bad(c)) {
+            k = population ? mde__evolve(&s, kept, starts, values, &random) : 0;
+            mde__copy(n, starts + mde__cell(k, n, 0), weights);
             best = values[k];
-            kept = 0;
         }
-        for (k = 0; k < kept && !mde__bad(c); k++) {
-            double value = values[k], end = samples + (double)k * s.iterations;
+        for (k = 0; k < kept && n > 1 && !population && !mde__bad(c); k++) {
+            double value, end = samples + (double)k * s.iterations;
             if (meter.done < end) meter.done = end;
-            memcpy(trial, starts + mde__cell(k, n, 0), (size_t)n * sizeof(double));
-            if (value < best) {
-                best = value;
-                memcpy(weights, trial, (size_t)n * sizeof(double));
-            }
-            if (n > 1) value = mde__exponentiated_gradient(&s, trial);
-            if (value < best) {
-                best = value;
-                memcpy(weights, trial, (size_t)n * sizeof(double));
-            }
+            mde__copy(n, starts + mde__cell(k, n, 0), trial);
+            value = mde__exponentiated_gradient(&s, trial);
+            if (!(value < best)) continue;
+            best = value;
+            mde__copy(n, trial, weights);
         }
     }
-    mde_release(c, s.work);
-    mde_release(c, starts);
-    mde_release(c, low);
+    MDE__RELEASE(c, s.work, starts, low);
     return mde__bad(c) ? (double)NAN : best;
 }
 
@@ -16596,7 +16586,7 @@ static int mde__factor_halves(int simd, int n, double *a, double *inverse, size_
     mde__dense_product(simd, MDE__RIGHT_UPPER, 1.0, mde__strided(a21, rest, half, stride),
                        mde__transposed(mde__strided(inverse, half, half, stride)), inverse21, stride, work);
     for (i = 0; i < rest; i++) {
-        memcpy(a21 + (size_t)i * stride, inverse21 + (size_t)i * stride, (size_t)half * sizeof(double));
+        mde__copy(half, inverse21 + (size_t)i * stride, a21 + (size_t)i * stride);
     }
     mde__dense_product(simd, MDE__OUT_LOWER | MDE__OUT_ADDED, -1.0, mde__strided(a21, rest, half, stride),
                        mde__transposed(mde__strided(a21, rest, half, stride)), a22, stride, work);
@@ -16888,7 +16878,7 @@ static double mde__marquardt(int simd, mde__squares_fn *f, void *user, int n, do
         }
         growth = 2;
         value = found;
-        memcpy(theta, trial, (size_t)n * sizeof(double));
+        mde__copy(n, trial, theta);
         memcpy(normal, next, row * row * sizeof(double));
     }
     return value;
@@ -17097,22 +17087,20 @@ static int mde__same_mixture(int k, const double *weights, int a, int b)
     return 1;
 }
 
-/* A run by a sum of its weights, with factors between 1 and 2, by which equal runs stand together. */
+/* A run to be sorted by a number, then by weights [k], if it has any. */
 typedef struct mde__keyed { double key; const double *weights; int k, run; } mde__keyed;
 
+MDE__WARM
 static int mde__by_key(const void *a, const void *b)
 {
     const mde__keyed *p = (const mde__keyed *)a, *q = (const mde__keyed *)b;
-    if (p->key < q->key || p->key > q->key) return p->key < q->key ? -1 : 1;
-    for (int i = 0; i < p->k; i++) {
-        if (p->weights[i] < q->weights[i] || p->weights[i] > q->weights[i]) {
-            return p->weights[i] < q->weights[i] ? -1 : 1;
-        }
-    }
-    return p->run < q->run ? -1 : p->run > q->run;
+    int order = mde__compare_doubles(&p->key, &q->key);
+    for (int i = 0; i < p->k && order == 0; i++) order = mde__compare_doubles(p->weights + i, q->weights + i);
+    return order != 0 ? order : p->run - q->run;
 }
 
-/* Sorted, so that only neighbours are compared: of runs that are equal to the bit one stands for all. */
+/* Sorted by a sum of their weights, with factors between 1 and 2, so that only neighbours are compared: of runs that
+   are equal to the bit one stands for all. */
 MDEDEF int mde_first_repeats(mde_context *c, int n, int k, const double *weights, int *first)
 {
     mde__keyed *sorted;
@@ -17143,12 +17131,10 @@ MDEDEF int mde_first_repeats(mde_context *c, int n, int k, const double *weights
         first[sorted[i].run] = sorted[count - 1].run;
     }
     reach = 2e-9 * k + 1e-15 * k * largest;     /* and what rounding does to a key */
-    for (int i = 0; i < count; i++) {
+    for (int i = 0, from = 0; i < count; i++) {
         int run = sorted[i].run, lowest = run;
-        for (int j = i - 1; j >= 0 && sorted[i].key - sorted[j].key <= reach; j--) {
-            if (sorted[j].run < lowest && mde__same_mixture(k, weights, sorted[j].run, run)) lowest = sorted[j].run;
-        }
-        for (int j = i + 1; j < count && sorted[j].key - sorted[i].key <= reach; j++) {
+        while (sorted[i].key - sorted[from].key > reach) from++;
+        for (int j = from; j < count && sorted[j].key - sorted[i].key <= reach; j++) {
             if (sorted[j].run < lowest && mde__same_mixture(k, weights, sorted[j].run, run)) lowest = sorted[j].run;
         }
         first[run] = lowest;
@@ -17220,7 +17206,7 @@ static int mde__outside_fold(const mde_regressor *r, int fold, int width, const 
     int count = 0;
     for (int i = 0; i < r->n; i++) {
         if (r->fold[i] == fold) continue;
-        memcpy(few_x + mde__cell(count, width, 0), x + mde__cell(i, width, 0), (size_t)width * sizeof(double));
+        mde__copy_row(width, x, i, few_x, count);
         few_y[count++] = y[i];
     }
     return count;
@@ -17245,28 +17231,24 @@ typedef struct mde__ridge {
     double *residual;           /* [m] noise variance */
 } mde__ridge;
 
-/* What one target's errors are made of: products [rank] are its with the scores; work [2 rank]. */
-typedef struct mde__ridge_fit {
-    int simd, n, rank;
-    const double *scores, *eigenvalues, *products, *y;
-    const int *next;
-    double *work;
-} mde__ridge_fit;
+/* What one target's errors are made of: y [n] less its mean, products [rank] of it with the scores; work [2 rank]. */
+typedef struct mde__ridge_fit { const mde_regressor *r; const double *y; double *products, *work; } mde__ridge_fit;
 
 /* Sum of the squared leave-one-out errors at one penalty; NaN where a run has leverage 1. residual, the noise variance,
    and errors [n] may be NULL. */
 static double mde__ridge_leave_one_out(const mde__ridge_fit *f, double penalty, double *residual, double *errors)
 {
-    double total = 0, noise = 0, *shrunk = f->work, *weight = shrunk + f->rank;
-    int repeats;
-    for (int k = 0; k < f->rank; k++) shrunk[k] = 1.0 / (f->eigenvalues[k] + f->n * penalty);
-    for (int i = 0; i < f->n; i++) {
-        const double *row = f->scores + mde__cell(i, f->rank, 0);
+    const mde__ridge *s = (const mde__ridge *)f->r->state;
+    int simd = f->r->context->simd, n = f->r->n, rank = s->rank, repeats;
+    double total = 0, noise = 0, *shrunk = f->work, *weight = shrunk + rank;
+    for (int k = 0; k < rank; k++) shrunk[k] = 1.0 / (s->eigenvalues[k] + n * penalty);
+    for (int i = 0; i < n; i++) {
+        const double *row = s->scores + mde__cell(i, rank, 0);
         double fit, leverage, error, left;
-        mde__kernel_dense_multiply(f->simd)(f->rank, 1.0, row, shrunk, weight);
-        fit = mde__kernel_dense_dot(f->simd)(f->rank, weight, f->products);
-        leverage = 1.0 / f->n + mde__kernel_dense_dot(f->simd)(f->rank, weight, row);
-        error = mde__over_repeats(f->next, i, f->y, &repeats);
+        mde__kernel_dense_multiply(simd)(rank, 1.0, row, shrunk, weight);
+        fit = mde__kernel_dense_dot(simd)(rank, weight, f->products);
+        leverage = 1.0 / n + mde__kernel_dense_dot(simd)(rank, weight, row);
+        error = mde__over_repeats(f->r->next, i, f->y, &repeats);
         left = 1.0 - repeats * leverage;
         if (!(left > 1e-12)) return (double)NAN;
         error = repeats > 1 ? f->y[i] - fit + leverage * (error - repeats * fit) / left : (f->y[i] - fit) / left;
@@ -17274,7 +17256,7 @@ static double mde__ridge_leave_one_out(const mde__ridge_fit *f, double penalty, 
         noise += error * error * (repeats > 1 ? left / (left + leverage) : left);
         if (errors) errors[i] = error;
     }
-    if (residual) *residual = noise / f->n; /* the variance of error_i is noise / (1 - h_i) when the model is right,
+    if (residual) *residual = noise / n;    /* the variance of error_i is noise / (1 - h_i) when the model is right,
                                                and noise (1 + h_i / (1 - g h_i)) of repeats */
     return total;
 }
@@ -17295,42 +17277,32 @@ static double mde__ridge_choose(const mde__ridge_fit *f)
 {
     const double golden = 0.6180339887498949, ln10 = 2.302585092994045684;
     double step = (MDE__RIDGE_HIGHEST - MDE__RIDGE_LOWEST) / MDE__RIDGE_STEPS, best = (double)INFINITY;
-    double low, high, a, b, at_a, at_b, chosen = MDE__RIDGE_HIGHEST;
+    double chosen = MDE__RIDGE_HIGHEST, ends[2], inside[2], error[2];
     for (int i = 0; i <= MDE__RIDGE_STEPS; i++) {
-        double decade = MDE__RIDGE_LOWEST + step * i, error = mde__ridge_error(f, decade);
-        if (error < best) {
-            best = error;
+        double decade = MDE__RIDGE_LOWEST + step * i, found = mde__ridge_error(f, decade);
+        if (found < best) {
+            best = found;
             chosen = decade;
         }
     }
-    low = chosen - step > MDE__RIDGE_LOWEST ? chosen - step : MDE__RIDGE_LOWEST;
-    high = chosen + step < MDE__RIDGE_HIGHEST ? chosen + step : MDE__RIDGE_HIGHEST;
-    a = high - golden * (high - low);
-    b = low + golden * (high - low);
-    at_a = mde__ridge_error(f, a);
-    at_b = mde__ridge_error(f, b);
+    ends[0] = chosen - step > MDE__RIDGE_LOWEST ? chosen - step : MDE__RIDGE_LOWEST;
+    ends[1] = chosen + step < MDE__RIDGE_HIGHEST ? chosen + step : MDE__RIDGE_HIGHEST;
+    for (int side = 0; side < 2; side++) {
+        inside[side] = ends[!side] - golden * (ends[!side] - ends[side]);
+        error[side] = mde__ridge_error(f, inside[side]);
+    }
     for (int i = 0; i < 20; i++) {
-        if (at_a < best) {
-            best = at_a;
-            chosen = a;
+        int better = error[0] < error[1] ? 0 : 1, worse = !better;
+        for (int side = 0; side < 2; side++) {
+            if (!(error[side] < best)) continue;
+            best = error[side];
+            chosen = inside[side];
         }
-        if (at_b < best) {
-            best = at_b;
-            chosen = b;
-        }
-        if (at_a < at_b) {
-            high = b;
-            b = a;
-            at_b = at_a;
-            a = high - golden * (high - low);
-            at_a = mde__ridge_error(f, a);
-        } else {
-            low = a;
-            a = b;
-            at_a = at_b;
-            b = low + golden * (high - low);
-            at_b = mde__ridge_error(f, b);
-        }
+        ends[worse] = inside[worse];
+        inside[worse] = inside[better];
+        error[worse] = error[better];
+        inside[better] = ends[worse] - golden * (ends[worse] - ends[better]);
+        error[better] = mde__ridge_error(f, inside[better]);
     }
     return mde__exp64(chosen * ln10);
 }
@@ -17343,13 +17315,9 @@ static mde_status mde__ridge_decompose(mde_regressor *r, mde__ridge *s)
     double *square = mde__doubles(c, (size_t)size, (size_t)size);
     double *vectors = mde__doubles(c, (size_t)size, (size_t)size);
     double *values = mde__doubles(c, (size_t)size, 1), *work = mde__doubles(c, 2, (size_t)size), largest = 0;
-    double *transposed = wide ? mde__doubles(c, (size_t)d, (size_t)n) : NULL;
     double *pack = mde__doubles(c, 1, mde__dense_work(size, wide ? d : n));
     if (!mde__bad(c) && size > 0) {
         mde__matrix x = mde__dense(r->x, n, d), across = mde__transposed(x);
-        for (i = 0; wide && i < n; i++) {
-            for (int k = 0; k < d; k++) transposed[mde__cell(k, n, i)] = r->x[mde__cell(i, d, k)];
-        }
         mde__dense_product(c->simd, 0, 1.0, wide ? x : across, wide ? across : x, square, (size_t)size, pack);
         if (!mde__eigen(size, square, values, vectors, work)) {
             mde_fail(c, MDE_NOT_FINITE, "ridge: the eigen-decomposition of %d features did not converge", d);
@@ -17357,30 +17325,23 @@ static mde_status mde__ridge_decompose(mde_regressor *r, mde__ridge *s)
     }
     if (!mde__bad(c)) {
         for (int k = 0; k < size; k++) if (values[k] > largest) largest = values[k];
+        for (int k = 0; k < size; k++) s->rank += values[k] > 1e-15 * largest;
         for (int k = 0; k < size; k++) {
-            double *direction = s->directions + mde__cell(kept, d, 0);
+            double *direction = s->directions + mde__cell(kept, d, 0), root;
             const double *vector = vectors + mde__cell(k, size, 0);
             if (!(values[k] > 1e-15 * largest)) continue;
+            root = sqrt(values[k]);
             s->eigenvalues[kept] = values[k];
-            if (wide) {
-                double root = sqrt(values[k]);
-                for (i = 0; i < d; i++) direction[i] = mde__inner(n, transposed + mde__cell(i, n, 0), vector) / root;
-                for (i = 0; i < n; i++) s->scores[mde__cell(i, size, kept)] = root * vector[i];
-            } else {
-                for (i = 0; i < d; i++) direction[i] = vector[i];
-                for (i = 0; i < n; i++) {
-                    s->scores[mde__cell(i, size, kept)] = mde__inner(d, r->x + mde__cell(i, d, 0), vector);
-                }
+            for (i = 0; i < n; i++) {
+                const double *own = r->x + mde__cell(i, d, 0);
+                for (int q = 0; q < d && wide; q++) direction[q] += own[q] * vector[i];
+                s->scores[mde__cell(i, s->rank, kept)] = wide ? root * vector[i] : mde__inner(d, own, vector);
             }
+            for (i = 0; i < d; i++) direction[i] = wide ? direction[i] / root : vector[i];
             kept++;
         }
-        for (i = 1; i < n && kept < size; i++) {
-            memmove(s->scores + mde__cell(i, kept, 0), s->scores + mde__cell(i, size, 0),
-                    (size_t)kept * sizeof(double));
-        }
-        s->rank = kept;
     }
-    MDE__RELEASE(c, pack, transposed, work, values, vectors, square);
+    MDE__RELEASE(c, pack, work, values, vectors, square);
     return mde_context_status(c);
 }
 
@@ -17416,18 +17377,9 @@ static size_t mde__ridge_work(const mde_regressor *r)
 static int mde__ridge_fit_target(mde_regressor *r, int target, double *work)
 {
     mde__ridge *s = (mde__ridge *)r->state;
-    double *products = work, *errors = products + r->used;
     int n = r->n, d = r->used, i;
-    mde__ridge_fit f;
-    f.simd = r->context->simd;
-    f.n = n;
-    f.rank = s->rank;
-    f.work = errors + n;
-    f.scores = s->scores;
-    f.eigenvalues = s->eigenvalues;
-    f.products = products;
-    f.next = r->next;
-    f.y = s->target + mde__cell(target, n, 0);
+    double *products = work, *errors = products + d;
+    const mde__ridge_fit f = { r, s->target + mde__cell(target, n, 0), products, errors + n };
     for (int k = 0; k < s->rank; k++) products[k] = 0;
     for (i = 0; i < n; i++) {
         for (int k = 0; k < s->rank; k++) products[k] += s->scores[mde__cell(i, s->rank, k)] * f.y[i];
@@ -17473,7 +17425,7 @@ static void mde__ridge_gradient(const mde_regressor *r, int target, const double
     const mde__ridge *s = (const mde__ridge *)r->state;
     (void)x;
     (void)work;
-    memcpy(slope, s->coefficients + mde__cell(target, r->used, 0), (size_t)r->used * sizeof *slope);
+    mde__copy(r->used, s->coefficients + mde__cell(target, r->used, 0), slope);
 }
 
 static const mde__regressor_kind mde__ridge_kind = {
@@ -17861,11 +17813,8 @@ static void mde__gp_use(mde__gp_work *w, int count)
     if (count == gp->n) return;
     for (int i = 0; i < gp->n; i++, left--) {
         if (mde_random_uniform(&random) * left >= count - taken) continue;
-        memcpy(x + mde__cell(taken, gp->d, 0), gp->x + mde__cell(i, gp->d, 0), (size_t)gp->d * sizeof(double));
-        if (gp->noises > 0) {
-            memcpy(noise_x + taken * gp->noises, gp->noise_x + mde__cell(i, gp->noises, 0),
-                   (size_t)gp->noises * sizeof(double));
-        }
+        mde__copy_row(gp->d, gp->x, i, x, taken);
+        mde__copy_row(gp->noises, gp->noise_x, i, noise_x, taken);
         y[taken++] = gp->y[i];
     }
     w->x = x;
@@ -18015,7 +17964,7 @@ static int mde__gp_search(mde__gp *gp, mde__gp_work *w)
         value = mde__lbfgs(mde__gp_loss, w, p, w->theta, w->lbfgs, w->kept, 100, MDE__GP_TOLERANCE);
         if (value < best) {
             best = value;
-            for (int i = 0; i < p; i++) gp->theta[i] = w->theta[i];
+            mde__copy(p, w->theta, gp->theta);
         }
     }
     if (!(best < (double)INFINITY)) return 0;
@@ -18036,16 +17985,15 @@ static int mde__gp_search(mde__gp *gp, mde__gp_work *w)
 static int mde__gp_fit(mde_regressor *r, int target, double *work)
 {
     mde__gp *gp = (mde__gp *)r->state + target;
-    mde__workspace memory = { NULL, 0 };
+    mde__workspace memory = { work, 0 };
     mde__gp_work w;
     mde__scaled in = mde__scaled_of(gp->n, gp->d, NULL, gp->columns);
-    memory.start = work;
     mde__gp_work_take(&memory, gp->n, gp->d, gp->noises, &w);
     if (!mde__gp_search(gp, &w)) return 0;
     gp->ones = w.ones;
     gp->log_likelihood = w.log_likelihood;
-    memcpy(gp->alpha, w.alpha, (size_t)gp->n * sizeof(double));
-    memcpy(gp->flat, w.flat, (size_t)gp->n * sizeof(double));
+    mde__copy(gp->n, w.alpha, gp->alpha);
+    mde__copy(gp->n, w.flat, gp->flat);
     mde__scale_inputs(&in, gp->x, gp->theta);
     memcpy(gp->inverse, w.inverse, (size_t)gp->n * (size_t)gp->n * sizeof(double));
     mde__gp_precisions(gp->n, gp->inverse, gp->flat, gp->ones, w.half);
@@ -18062,9 +18010,8 @@ static void mde__gp_predict(const mde_regressor *r, const mde__inputs *in, doubl
 {
     int simd = r->context->simd;
     int rows = in->rows, n = r->n, d = r->used;
-    mde__workspace memory = { NULL, 0 };
+    mde__workspace memory = { work, 0 };
     double *z, *total, *half, *noise, *pack;
-    memory.start = work;
     z = mde__take(&memory, (size_t)rows, (size_t)d);
     total = mde__take(&memory, (size_t)rows, (size_t)n);
     half = mde__take(&memory, (size_t)rows, (size_t)n);
@@ -18204,7 +18151,7 @@ static void mde__joint_use(mde_regressor *r, int count)
     s->n = count;
     for (int i = 0; i < count && !whole; i++) {
         int row = (int)((int64_t)i * r->n / count);
-        memcpy(x + mde__cell(i, d, 0), r->x + mde__cell(row, d, 0), (size_t)d * sizeof(double));
+        mde__copy_row(d, r->x, row, x, i);
         for (int j = 0; j < m; j++) {
             y[mde__cell(j, count, i)] = s->own[j].y[row];
             tail[mde__cell(j, count, i)] = s->own[j].tail[row];
@@ -18359,7 +18306,7 @@ static void mde__joint_own_gradient(mde__joint *s, int j, const double *theta, c
     w->gp = s->own + j;
     mde__gp_use(w, n);
     mde__gp_covariances(w, theta);
-    memcpy(w->alpha, s->own[j].alpha, (size_t)n * sizeof(double));
+    mde__copy(n, s->own[j].alpha, w->alpha);
     memset(w->inverse, 0, (size_t)n * (size_t)n * sizeof(double));
     for (int r = 0; r < rank; r++) {
         slope[r] = mde__inner(n, w->alpha, s->mean + r * n);
@@ -18464,12 +18411,11 @@ static double mde__joint_search(mde__joint *s)
 {
     mde_random random = mde_random_start(s->seed, 0x696d);
     int own = s->d + 2, at_lengths = s->m * own, restart;
-    size_t size = (size_t)s->parameters * sizeof(double);
     double best = (double)INFINITY;
-    memcpy(s->alone, s->theta, (size_t)at_lengths * sizeof(double));
+    mde__copy(at_lengths, s->theta, s->alone);
     for (restart = 0; restart < s->restarts; restart++) {
         double value;
-        memcpy(s->trial, s->alone, (size_t)at_lengths * sizeof(double));
+        mde__copy(at_lengths, s->alone, s->trial);
         for (int j = 0; j < s->m && restart > 0; j++) s->trial[j * own + s->d] = -2.0;
         for (int i = 0; i < s->rank * s->d; i++) {
             s->trial[at_lengths + i] = mde__prior_draw(&random, restart > 1, MDE__LENGTH_MIDDLE(s->d),
@@ -18480,7 +18426,7 @@ static double mde__joint_search(mde__joint *s)
                            MDE__GP_TOLERANCE);
         if (!(value < best)) continue;
         best = value;
-        memcpy(s->theta, s->trial, size);
+        mde__copy(s->parameters, s->trial, s->theta);
     }
     return best;
 }
@@ -18613,9 +18559,8 @@ static void mde__joint_predict(const mde_regressor *r, const mde__inputs *in, do
     const mde__joint *s = (const mde__joint *)r->state;
     int simd = s->simd, rows = in->rows, n = s->n, d = s->d, rank = s->rank, all = rank * n;
     const double *factor = s->theta + s->parameters - s->m * rank, *lengths = factor - rank * d;
-    mde__workspace memory = { NULL, 0 };
+    mde__workspace memory = { work, 0 };
     double *z, *k, *c, *shared, *rest, *q, *w, *along, *pack;
-    memory.start = work;
     z = mde__take(&memory, (size_t)rows, (size_t)d);
     k = mde__take(&memory, (size_t)rows, (size_t)n);
     c = mde__take(&memory, (size_t)rows, (size_t)n);
@@ -18867,7 +18812,7 @@ static double mde__law_search(mde__law_fit *f, int start, double *theta, double 
         value = mde__marquardt(f->simd, mde__law_loss, f, p, trial, work + p);
         if (!(value < best)) continue;
         best = value;
-        memcpy(theta, trial, (size_t)p * sizeof *theta);
+        mde__copy(p, trial, theta);
     }
     return best;
 }
@@ -18887,7 +18832,7 @@ static int mde__law_spread(const mde_regressor *r, mde__law_fit *f, int target, 
     f->robust = 1;
     squares = normal[mde__cell(p, row, p)];
     for (i = 0; i < p; i++) {
-        memcpy(curvature + mde__cell(i, p, 0), normal + mde__cell(i, row, 0), (size_t)p * sizeof(double));
+        mde__copy(p, normal + mde__cell(i, row, 0), curvature + mde__cell(i, p, 0));
     }
     if (!mde__cholesky_inverse(f->simd, p, curvature, inverse, scratch)) return 0;
     mde__inverse_from_factor(f->simd, p, 1.0, inverse, covariance, scratch);
@@ -18929,7 +18874,7 @@ static mde_status mde__scale_share(mde_regressor *r, const double *x, const doub
     (void)x;
     (void)y;
     for (int i = 0; i < r->n && weights; i++) {
-        memcpy(weights + mde__cell(i, s->d, 0), r->x + mde__cell(i, r->used, 0), (size_t)s->d * sizeof(double));
+        mde__copy(s->d, r->x + mde__cell(i, r->used, 0), weights + mde__cell(i, s->d, 0));
     }
     if (weights) distinct = mde_first_repeats(r->context, r->n, s->d, weights, r->fold);
     s->together = distinct > 0 ? (double)r->n / distinct : 1;
@@ -18998,7 +18943,7 @@ static int mde__law_fit_target(mde_regressor *r, int target, double *work)
         f.n = mde__outside_fold(r, k, r->used, r->x, mde__target(r, target), few_x, few_y);
         f.x = few_x;
         f.y = few_y;
-        memcpy(few_theta, theta, (size_t)p * sizeof *theta);
+        mde__copy(p, theta, few_theta);
         if (!(mde__law_search(&f, s->terms == 1, few_theta, work) < (double)INFINITY)) return 0;
         for (int i = 0; i < r->n; i++) {
             double value;
@@ -19345,12 +19290,10 @@ static mde_status mde__pools_share(mde_regressor *r, const double *x, const doub
     for (int i = 0; i < r->n; i++) {
         for (int q = 0; q < r->d; q++) {
             double v = x[mde__cell(i, r->d, q)];
-            if (v >= 0) continue;
-            return mde_fail(r->context, MDE_BAD_ARGUMENT, "pooled law: weight %d of run %d is %.9g; expected 0 or more",
-                            q, i, v);
+            mde__require(r->context, v >= 0, "pooled law: weight %d of run %d is %.9g; expected 0 or more", q, i, v);
         }
     }
-    return MDE_OK;
+    return mde_context_status(r->context);
 }
 
 /* Workspace of one fit: the runs' weights, trial parameters, shared exponentials, what L-BFGS or the curvature take,
@@ -19407,7 +19350,7 @@ static double mde__pool_search(mde__pool_fit *f, uint64_t seed, double *theta, c
         if (!(value < best)) continue;
         best = value;
         main = f->main;
-        memcpy(theta, memory->trial, (size_t)p * sizeof *theta);
+        mde__copy(p, memory->trial, theta);
     }
     f->main = main;
     if (!(best < (double)INFINITY)) return best;
@@ -19643,7 +19586,7 @@ static double mde__forest_value(const mde__forest *f, const double *x)
 static void mde__forest_grow(mde__forest *f, const mde__growth *w, double rate, const int *fold, int out)
 {
     int leaves = 1 << f->depth;
-    for (int i = 0; i < w->n; i++) w->residual[i] = w->target[i];
+    mde__copy(w->n, w->target, w->residual);
     for (int q = 0; q < w->d; q++) {
         w->kept[q] = 0;
         for (int i = 0; i < w->s->above[q]; i++) {
@@ -19675,16 +19618,6 @@ static void mde__forest_grow(mde__forest *f, const mde__growth *w, double rate, 
     }
 }
 
-typedef struct mde__sorted { double value; int run; } mde__sorted;
-
-MDE__WARM
-static int mde__by_value(const void *a, const void *b)
-{
-    const mde__sorted *p = (const mde__sorted *)a, *q = (const mde__sorted *)b;
-    if (p->value < q->value || p->value > q->value) return p->value < q->value ? -1 : 1;
-    return p->run < q->run ? -1 : p->run > q->run;
-}
-
 static void mde__forests_lay_out(mde_regressor *r, const mde_fit_desc *desc, mde__workspace *memory)
 {
     mde__forests *s = (mde__forests *)r->state;
@@ -19711,18 +19644,18 @@ static mde_status mde__forests_share(mde_regressor *r, const double *x, const do
 {
     mde__forests *s = (mde__forests *)r->state;
     int n = r->n;
-    mde__sorted *sorted = (mde__sorted *)mde_alloc(r->context, (size_t)n, sizeof *sorted);
+    mde__keyed *sorted = (mde__keyed *)mde_alloc(r->context, (size_t)n, sizeof *sorted);
     (void)x;
     (void)y;
     for (int q = 0; q < r->used && sorted; q++) {
         for (int i = 0; i < n; i++) {
-            s->columns[mde__cell(q, n, i)] = sorted[i].value = r->x[mde__cell(i, r->used, q)];
+            s->columns[mde__cell(q, n, i)] = sorted[i].key = r->x[mde__cell(i, r->used, q)];
             sorted[i].run = i;
         }
-        qsort(sorted, (size_t)n, sizeof *sorted, mde__by_value);
+        qsort(sorted, (size_t)n, sizeof *sorted, mde__by_key);
         for (int i = 0; i < n; i++) {
             s->order[mde__cell(q, n, i)] = sorted[n - 1 - i].run;
-            s->above[q] += sorted[i].value > sorted[0].value;
+            s->above[q] += sorted[i].key > sorted[0].key;
         }
     }
     mde_release(r->context, sorted);
@@ -19763,11 +19696,10 @@ static int mde__forests_fit(mde_regressor *r, int target, double *work)
     const mde__forests *s = (const mde__forests *)r->state;
     mde__forest *f = s->forest + target;
     int n = r->n;
-    mde__workspace memory = { NULL, 0 };
+    mde__workspace memory = { work, 0 };
     mde__growth w;
     double squares = 0;
     if (f->trees == 0) return 1;
-    memory.start = work;
     mde__growth_take(&memory, r, &w);
     w.target = mde__target(r, target);
     w.share[0] = 0;
@@ -20106,16 +20038,16 @@ MDEDEF double mde_mse(int n, const double *predicted, const double *truth)
 }
 
 /* Twice the mean ranks, less the middle: how many are smaller less how many are larger. */
-static void mde__centred_ranks(int n, const double *a, mde__sorted *sorted, double *rank)
+static void mde__centred_ranks(int n, const double *a, mde__keyed *sorted, double *rank)
 {
     int to;
     for (int i = 0; i < n; i++) {
-        sorted[i].value = a[i];
+        sorted[i].key = a[i];
         sorted[i].run = i;
     }
-    qsort(sorted, (size_t)n, sizeof *sorted, mde__by_value);
+    qsort(sorted, (size_t)n, sizeof *sorted, mde__by_key);
     for (int from = 0; from < n; from = to) {
-        for (to = from; to < n && sorted[to].value == sorted[from].value; to++) {}
+        for (to = from; to < n && sorted[to].key == sorted[from].key; to++) {}
         for (int i = from; i < to; i++) rank[sorted[i].run] = (double)from - (n - to);
     }
 }
@@ -20123,11 +20055,11 @@ static void mde__centred_ranks(int n, const double *a, mde__sorted *sorted, doub
 MDEDEF double mde_spearman(mde_context *c, int n, const double *a, const double *b)
 {
     double aa = 0, bb = 0, ab = 0, *rank;
-    mde__sorted *sorted;
+    mde__keyed *sorted;
     if (n < 2 || !a || !b || mde__bad(c)) return (double)NAN;
     for (int i = 0; i < n; i++) if (a[i] != a[i] || b[i] != b[i]) return (double)NAN;
     rank = mde__doubles(c, 2, (size_t)n);
-    sorted = (mde__sorted *)mde_alloc(c, (size_t)n, sizeof *sorted);
+    sorted = (mde__keyed *)mde_alloc(c, (size_t)n, sizeof *sorted);
     if (rank && sorted) {
         mde__centred_ranks(n, a, sorted, rank);
         mde__centred_ranks(n, b, sorted, rank + n);
@@ -20266,7 +20198,7 @@ struct mde_surrogate {
     mde_context *context;
     const mde_experts *experts;
     int features, k, m, n;
-    int count;                      /* of regressors: 1 or m */
+    int count;                      /* of regressors: 1 or m; target l of regressor j is number j + l of all */
     mde_regressor **regressors;
     mde_surrogate *own_law;
     const mde_surrogate *law;       /* the pooled law whose losses are a feature: the own one, or a stack's; or NULL */
@@ -20384,14 +20316,14 @@ static void mde__surrogate_prepare(mde_surrogate *s, const mde_fit_desc *desc, i
     w = mde__doubles(c, (size_t)count, (size_t)k);
     first = (int *)mde_alloc(c, (size_t)count, sizeof *first);
     for (i = 0; i < count && !mde__bad(c); i++) {
-        for (l = 0; l < each; l++) y[mde__cell(i, each, l)] = losses[mde__cell(rows[i], m, s->count == 1 ? l : j)];
-        memcpy(w + mde__cell(i, k, 0), weights + mde__cell(rows[i], k, 0), (size_t)k * sizeof(double));
+        for (l = 0; l < each; l++) y[mde__cell(i, each, l)] = losses[mde__cell(rows[i], m, j + l)];
+        mde__copy_row(k, weights, rows[i], w, i);
     }
     if (!mde__bad(c)) mde_first_repeats(c, count, k, w, first);
     for (i = 0; i < count && !mde__bad(c); i++) {
         if (first[i] == i) continue;
         /* to the bit, so that regressors know it for a repeat */
-        memcpy(w + mde__cell(i, k, 0), w + mde__cell(first[i], k, 0), (size_t)k * sizeof(double));
+        mde__copy_row(k, w, first[i], w, i);
         rows[i] = rows[first[i]];
     }
     mde_release(c, first);
@@ -20410,8 +20342,7 @@ static void mde__gather_left_out(mde_surrogate *s, const double *losses, int *ro
         int count = mde__complete_runs(s->n, s->m, losses, s->count == 1 ? -1 : j, rows);
         for (int i = 0; i < count; i++) {
             for (int l = 0; l < each; l++) {
-                s->left_out[mde__cell(rows[i], s->m, s->count == 1 ? l : j)] =
-                    s->regressors[j]->left_out[mde__cell(i, each, l)];
+                s->left_out[mde__cell(rows[i], s->m, j + l)] = s->regressors[j]->left_out[mde__cell(i, each, l)];
             }
         }
     }
@@ -20426,11 +20357,10 @@ static void mde__single_fit(mde_surrogate *s, const mde_surrogate_desc *desc, co
 {
     mde_context *c = s->context;
     const mde__regressor_kind *kind = mde__kind(desc->fit.model);
-    int *rows = (int *)mde_alloc(c, (size_t)s->n, sizeof(int)), i, j, missing = 0;
+    int *rows = (int *)mde_alloc(c, (size_t)s->n, sizeof(int)), j, missing;
     double *mde = NULL;
-    for (i = 0; i < s->n; i++) {
-        for (j = 0; j < s->m; j++) missing |= losses[mde__cell(i, s->m, j)] != losses[mde__cell(i, s->m, j)];
-    }
+    if (!rows) return;
+    missing = mde__complete_runs(s->n, s->m, losses, -1, rows) < s->n;
     if (kind && kind->joint && (s->features & MDE_FEATURE_OWN)) {
         s->features = (s->features & ~MDE_FEATURE_OWN) | MDE_FEATURE_MDE;
     }
@@ -20456,34 +20386,32 @@ static void mde__single_fit(mde_surrogate *s, const mde_surrogate_desc *desc, co
     MDE__RELEASE(c, mde, rows);
 }
 
-/* Variance of each target over the runs that have it. */
-static void mde__target_variances(int n, int m, const double *losses, double *variance)
+/* Variance of a target over the runs that have it; 0 when it is constant to rounding. */
+static double mde__target_variance(int n, int m, const double *losses, int target)
 {
-    for (int j = 0; j < m; j++) {
-        double mean = 0, squares = 0;
-        int count = 0;
-        for (int i = 0; i < n; i++) {
-            double y = losses[mde__cell(i, m, j)];
-            if (y != y) continue;
-            mean += y;
-            count++;
-        }
-        mean /= count > 0 ? count : 1;
-        for (int i = 0; i < n; i++) {
-            double y = losses[mde__cell(i, m, j)];
-            if (y == y) squares += (y - mean) * (y - mean);
-        }
-        variance[j] = count > 0 ? squares / count : 0;
-        if (!(variance[j] > 1e-24 * (1.0 + mean * mean))) variance[j] = 0;
+    double mean = 0, squares = 0, variance;
+    int count = 0;
+    for (int i = 0; i < n; i++) {
+        double y = losses[mde__cell(i, m, target)];
+        if (y != y) continue;
+        mean += y;
+        count++;
     }
+    mean /= count > 0 ? count : 1;
+    for (int i = 0; i < n; i++) {
+        double y = losses[mde__cell(i, m, target)];
+        if (y == y) squares += (y - mean) * (y - mean);
+    }
+    variance = count > 0 ? squares / count : 0;
+    return variance > 1e-24 * (1.0 + mean * mean) ? variance : 0;
 }
 
 /* Mean over the losses of the squared error of runs left out, in variances of the loss. */
-static double mde__left_out_error(const mde_surrogate *s, const double *losses, const double *variance)
+static double mde__left_out_error(const mde_surrogate *s, const double *losses)
 {
     double error = 0;
     for (int j = 0; j < s->m; j++) {
-        double squares = 0;
+        double squares = 0, variance = mde__target_variance(s->n, s->m, losses, j);
         int count = 0;
         for (int i = 0; i < s->n; i++) {
             double residual = s->left_out[mde__cell(i, s->m, j)] - losses[mde__cell(i, s->m, j)];
@@ -20491,7 +20419,7 @@ static double mde__left_out_error(const mde_surrogate *s, const double *losses, 
             squares += residual * residual;
             count++;
         }
-        if (variance[j] > 0) error += squares / count / variance[j] / s->m;
+        if (variance > 0) error += squares / count / variance / s->m;
     }
     return error;
 }
@@ -20507,7 +20435,6 @@ static mde_surrogate *mde__fit_either_form(const mde_surrogate *law, mde_context
                                            const double *weights, const double *losses, mde_surrogate_desc form,
                                            int set)
 {
-    double *variance = mde__doubles(c, (size_t)m, 1);
     mde_surrogate *s, *other = NULL;
     set &= ~MDE_FEATURE_CHOSEN;
     form.features = set | MDE_FEATURE_LOG | MDE_FEATURE_POWER;
@@ -20516,18 +20443,12 @@ static mde_surrogate *mde__fit_either_form(const mde_surrogate *law, mde_context
         form.features = set | MDE_FEATURE_RAW | MDE_FEATURE_SQRT;
         other = mde__fit_with_law(law, c, n, k, m, weights, losses, &form);
     }
-    if (other) {
-        double usual;
-        mde__target_variances(n, m, losses, variance);
-        usual = mde__left_out_error(s, losses, variance);
-        if (mde__left_out_error(other, losses, variance) < MDE__FORM_BETTER * usual) {
-            mde_surrogate *worse = s;
-            s = other;
-            other = worse;
-        }
+    if (other && mde__left_out_error(other, losses) < MDE__FORM_BETTER * mde__left_out_error(s, losses)) {
+        mde_surrogate *worse = s;
+        s = other;
+        other = worse;
     }
     mde_surrogate_free(other);
-    mde_release(c, variance);
     if (!mde__bad(c)) return s;
     mde_surrogate_free(s);
     return NULL;
@@ -20650,7 +20571,7 @@ MDEDEF mde_status mde_surrogate_predict(const mde_surrogate *s, int n, const dou
         }
         if (mde_regressor_predict(s->regressors[j], n, x, out, out_sd)) break;
         for (int i = 0; i < n * each; i++) {
-            size_t to = s->count == 1 ? (size_t)i : mde__cell(i, s->m, j);
+            size_t to = mde__cell(i / each, s->m, j + i % each);
             mean[to] = out[i];
             if (sd) sd[to] = s->spread * out_sd[i];
         }
@@ -20721,8 +20642,8 @@ MDEDEF mde_status mde_surrogate_gradient(const mde_surrogate *s, const double *w
         mde__feature_row(&f, weights, mde, pooled ? pooled[j] : 0, x);
         if (mde_regressor_gradient(s->regressors[j], x, out, adjoint)) break;
         for (int l = 0; l < each; l++) {
-            double *to = gradient + mde__cell(s->count == 1 ? l : j, k, 0);
-            mean[s->count == 1 ? l : j] = out[l];
+            double *to = gradient + mde__cell(j + l, k, 0);
+            mean[j + l] = out[l];
             memset(to, 0, (size_t)k * sizeof(double));
             mde__feature_vjp(&f, weights, slopes, along ? along + mde__cell(j, k, 0) : NULL,
                              adjoint + mde__cell(l, width, 0), to);
@@ -21001,8 +20922,8 @@ typedef struct mde__subset {
 
 static void mde__take_run(mde__subset *s, int k, int m, const double *weights, const double *losses, int run)
 {
-    memcpy(s->weights + mde__cell(s->count, k, 0), weights + mde__cell(run, k, 0), (size_t)k * sizeof(double));
-    memcpy(s->losses + mde__cell(s->count, m, 0), losses + mde__cell(run, m, 0), (size_t)m * sizeof(double));
+    mde__copy_row(k, weights, run, s->weights, s->count);
+    mde__copy_row(m, losses, run, s->losses, s->count);
     s->count++;
 }
 
@@ -21298,7 +21219,7 @@ MDEDEF mde_evaluation *mde_evaluate(mde_context *c, int n, int k, int m, const d
     mde_evaluate_desc plain;
     mde_evaluation *e;
     double *variance, *work;
-    int *fold, folds, f, i, missing = 0, mixtures, few;
+    int *fold, folds, f, i, missing, mixtures, few;
     if (!c || mde__bad(c)) return NULL;
     memset(&defaults, 0, sizeof defaults);
     memset(&plain, 0, sizeof plain);
@@ -21311,23 +21232,20 @@ MDEDEF mde_evaluation *mde_evaluate(mde_context *c, int n, int k, int m, const d
                  "evaluation: there is no model %d", (int)desc->fit.model);
     if (mde__bad(c) || mde__check_mixtures(c, "evaluation", n, k, NULL, 0, weights)) return NULL;
     if (mde__check_cube(c, n, desc->fit.model)) return NULL;
-    for (i = 0; i < n * m; i++) missing |= losses[i] != losses[i];
     fold = (int *)mde_alloc(c, (size_t)n, sizeof(int));
     if (!fold) return NULL;
+    missing = mde__complete_runs(n, m, losses, -1, fold) < n;
     mixtures = mde_first_repeats(c, n, k, weights, fold);
     few = desc->fit.model == MDE_AUTO && mixtures < MDE__FEW_MIXTURES;
     e = mde__evaluation_create(c, n, k, m, desc, n <= MDE__JOINT_RUNS && !missing && !few);
     variance = mde__doubles(c, (size_t)m, 1);
     work = mde__doubles(c, (size_t)n, 2 * (size_t)k + 5 * (size_t)m + 2);
     if (!mde__bad(c)) {
-        mde__target_variances(n, m, losses, variance);
+        for (i = 0; i < m; i++) variance[i] = mde__target_variance(n, m, losses, i);
         e->folds = mde__folds_of_runs(c, n, k, weights, folds < n ? folds : n, how->seed, fold);
-        if (e->folds < 2) mde_fail(c, MDE_BAD_ARGUMENT, "evaluation: all %d runs have the same weights", n);
+        mde__require(c, e->folds >= 2, "evaluation: all %d runs have the same weights", n);
         i = mde__fewest_losses(n, m, losses, e->folds, fold, &f);
-        if (i < 3) {
-            mde_fail(c, MDE_BAD_ARGUMENT, "evaluation: without a fold, loss %d is there in %d runs; 3 are needed", f,
-                     i);
-        }
+        mde__require(c, i >= 3, "evaluation: without a fold, loss %d is there in %d runs; 3 are needed", f, i);
     }
     for (f = 0; !mde__bad(c) && f <= e->folds; f++) {
         if (mde__report_step(how->progress, how->user, "evaluate", f, e->folds)) {
@@ -21621,10 +21539,10 @@ static double mde__goal_caution(const mde__goal *g, const double *w, double *gra
     double base, caution = g->desc->caution * g->spread;
     int k = g->k, partner = 0;
     for (int i = 1; i < k; i++) if (w[i] > w[partner]) partner = i;
-    memcpy(g->around, w, (size_t)k * sizeof(double));
+    mde__copy(k, w, g->around);
     for (int i = 0; gradient && i < k; i++) {
         double *row = g->around + mde__cell(i + 1, k, 0);
-        memcpy(row, w, (size_t)k * sizeof(double));
+        mde__copy(k, w, row);
         if (i == partner) continue;
         row[i] += step;
         row[partner] = row[partner] > step ? row[partner] - step : 0;
@@ -21698,7 +21616,7 @@ static void mde__goal_try(mde__goal *g, mde_search_desc *search, const double *s
     search->start = NULL;
     if (!(value < out->value)) return;
     out->value = value;
-    memcpy(out->weights, weights, (size_t)g->k * sizeof(double));
+    mde__copy(g->k, weights, out->weights);
 }
 
 /* The run with the smallest value inside the bounds, at start [k]; its value, infinite without runs. */
@@ -21709,13 +21627,13 @@ static double mde__goal_best_run(mde__goal *g, const double *low, const double *
     mde__meter_start(&meter, g->desc->runs);
     for (int run = 0; run < g->desc->runs && g->desc->tried; run++) {
         double value;
-        memcpy(weights, g->desc->tried + mde__cell(run, g->k, 0), (size_t)g->k * sizeof(double));
+        mde__copy(g->k, g->desc->tried + mde__cell(run, g->k, 0), weights);
         mde__simplex_nearest(g->k, low, high, weights);
         value = mde__goal_value(g->k, weights, NULL, g);
         if (mde__meter_add(&meter, 1) || mde__bad(meter.context)) break;
         if (!(value < best)) continue;
         best = value;
-        memcpy(start, weights, (size_t)g->k * sizeof(double));
+        mde__copy(g->k, weights, start);
     }
     return best;
 }
@@ -21746,7 +21664,7 @@ static void mde__goal_search(mde__goal *g, const mde_choose_desc *desc, const do
     g->desc = desc;
     if (!(desc->caution > 0) || mde__bad(g->surrogate->context)) return;
     search.iterations = 60;
-    memcpy(found, out->weights, (size_t)g->k * sizeof(double));
+    mde__copy(g->k, out->weights, found);
     out->value = mde__goal_value(g->k, found, NULL, g);
     mde__goal_try(g, &search, found, out);
     if (run < (double)INFINITY) mde__goal_try(g, &search, start, out);
@@ -22059,8 +21977,8 @@ static void mde__reach_bounds(int n, int k, const double *tried, double reach, d
         highest += upper[i];
     }
     if (lowest > 1 || highest < 1) return;
-    memcpy(low, lower, (size_t)k * sizeof *low);
-    memcpy(high, upper, (size_t)k * sizeof *high);
+    mde__copy(k, lower, low);
+    mde__copy(k, upper, high);
 }
 
 /* Distances of the draws to their nearest run, once the one with these weights is one. */
@@ -22143,19 +22061,16 @@ MDEDEF mde_status mde_suggest_runs(mde_context *c, const mde_surrogate *s, int n
             best = i;
         }
         if (best < 0) break;
-        memcpy(w, p.weights + mde__cell(best, k, 0), (size_t)k * sizeof(double));
+        mde__copy(k, p.weights + mde__cell(best, k, 0), w);
         mde__draws_near(&p, w);
         if (learns) mde__learning_choose(&learning, &p, chosen, best);
         else mde__draws_shrink(&p, best);
         mde__meter_add(&meter, 1);
     }
-    MDE__RELEASE(c, learning.which, learning.open, learning.trend);
-    mde_release(c, p.weights);
+    MDE__RELEASE(c, learning.which, learning.open, learning.trend, p.weights);
     if (desc->made) *desc->made = chosen;
-    if (chosen < count && !desc->made && !mde__bad(c)) {
-        mde_fail(c, MDE_BAD_ARGUMENT, "next runs: after %d there is no mixture inside the bounds that is at least %.9g "
-                 "away from all runs", chosen, nearest);
-    }
+    mde__require(c, chosen >= count || desc->made, "next runs: after %d there is no mixture inside the bounds that is "
+                 "at least %.9g away from all runs", chosen, nearest);
     return mde_context_status(c);
 }
 
@@ -22286,13 +22201,11 @@ static uint32_t mde__adler32(const unsigned char *p, size_t size)
 MDE__WARM
 static uint32_t mde__crc32(const unsigned char *p, size_t size)
 {
-    uint32_t table[256], crc = 0xFFFFFFFFu;
-    uint32_t k;
-    for (k = 0; k < 256; k++) {
-        table[k] = k;
-        for (int bit = 0; bit < 8; bit++) table[k] = table[k] & 1u ? 0xEDB88320u ^ table[k] >> 1 : table[k] >> 1;
+    uint32_t crc = 0xFFFFFFFFu;
+    for (size_t i = 0; i < size; i++) {
+        crc ^= p[i];
+        for (int bit = 0; bit < 8; bit++) crc = crc & 1u ? 0xEDB88320u ^ crc >> 1 : crc >> 1;
     }
-    for (size_t i = 0; i < size; i++) crc = table[(crc ^ p[i]) & 0xFFu] ^ crc >> 8;
     return crc ^ 0xFFFFFFFFu;
 }
 
@@ -22395,8 +22308,7 @@ MDEDEF unsigned char *mde_png_encode(mde_context *c, int width, int height, int 
         p = mde__png_chunk(p, "IEND", 0);
         *size = (size_t)(p - out);
     }
-    mde_release(c, table);
-    mde_release(c, filtered);
+    MDE__RELEASE(c, table, filtered);
     return out;
 }
 

@@ -343,15 +343,10 @@ static void ridge_leave_one_out_equals_refitting(void)
         CHECK(ridge->penalty[0] == penalty);
         for (i = 0; i < n; i++) mean += y[i] / n;
         for (i = 0; i < n; i++) centred[i] = y[i] - mean;
-        fit.simd = c->simd;
-        fit.n = n;
-        fit.rank = ridge->rank;
-        fit.work = work;
-        fit.scores = ridge->scores;
-        fit.eigenvalues = ridge->eigenvalues;
-        fit.products = products;
-        fit.next = r->next;
+        fit.r = r;
         fit.y = centred;
+        fit.products = products;
+        fit.work = work;
         for (k = 0; k < ridge->rank; k++) {
             products[k] = 0;
             for (i = 0; i < n; i++) products[k] += ridge->scores[i * ridge->rank + k] * centred[i];
