@@ -4410,10 +4410,7 @@ static void mde__philox(uint32_t counter[4], uint32_t key0, uint32_t key1)
 
 MDEDEF mde_random mde_random_start(uint64_t seed, uint64_t stream)
 {
-    mde_random r;
-    r.seed = seed;
-    r.stream = stream;
-    r.position = 0;
+    mde_random r = { seed, stream, 0 };
     return r;
 }
 
@@ -8239,14 +8236,7 @@ MDEDEF mde_status mde_grad(mde_context *c, mde_tensor *y, int n, mde_tensor *con
 
 static mde_args mde__make_args(int64_t i0, int64_t i1, int64_t i2, double f0, double f1, const void *p)
 {
-    mde_args args;
-    memset(&args, 0, sizeof args);
-    args.i[0] = i0;
-    args.i[1] = i1;
-    args.i[2] = i2;
-    args.f[0] = f0;
-    args.f[1] = f1;
-    args.p = p;
+    mde_args args = { { i0, i1, i2 }, { f0, f1 }, p };
     return args;
 }
 
@@ -8267,10 +8257,7 @@ static int mde__equal_shapes(mde_context *c, const char *op, mde_tensor *const *
 static mde_tensor *mde__apply3(mde_context *c, const mde_op *op, mde_tensor *x, mde_tensor *y, mde_tensor *z,
                                const mde_args *args)
 {
-    mde_tensor *in[3];
-    in[0] = x;
-    in[1] = y;
-    in[2] = z;
+    mde_tensor *in[3] = { x, y, z };
     return mde_apply(c, op, in, args);
 }
 
@@ -8530,11 +8517,16 @@ MDE__BINARY_FUNCTIONS(MDE__BINARY_OP)
 
 /* ---- Shape and order ---- */
 
+static void mde__shape_from_args(const mde_args *args, mde_tensor *out)
+{
+    out->rank = (int)args->i[7];
+    memcpy(out->shape, args->i, sizeof out->shape);
+}
+
 static int mde__reshape_shape(MDE__SHAPE)
 {
     char a[128], b[128];
-    out->rank = (int)args->i[7];
-    memcpy(out->shape, args->i, (size_t)out->rank * sizeof *out->shape);
+    mde__shape_from_args(args, out);
     out->data = in[0]->data;
     if (mde__shape_count(c, "reshape", out->rank, out->shape) == in[0]->count) return 1;
     return !mde_fail(c, MDE_BAD_SHAPE, "reshape: x is %s, which has not as many elements as %s",
@@ -8746,12 +8738,6 @@ static int mde__broadcast_strides(const mde_tensor *narrow, const mde_tensor *wi
     return 1;
 }
 
-static void mde__shape_from_args(const mde_args *args, mde_tensor *out)
-{
-    out->rank = (int)args->i[7];
-    memcpy(out->shape, args->i, sizeof out->shape);
-}
-
 static int mde__broadcast_shape(MDE__SHAPE)
 {
     int64_t strides[MDE_MAX_RANK];
@@ -8913,12 +8899,7 @@ static int64_t mde__rows(const mde_tensor *x)
 /* Sum or mean over the last axis, which stays with size 1. */
 static mde_tensor *mde__sum_last(mde_context *c, mde_tensor *x, double scale)
 {
-    int64_t shape[MDE_MAX_RANK];
-    mde_tensor *sum;
-    if (!x) return NULL;
-    memcpy(shape, x->shape, sizeof shape);
-    shape[x->rank - 1] = 1;
-    sum = mde_sum_to(c, x, x->rank, shape);
+    mde_tensor *sum = x ? mde_sum_axis(c, x, x->rank - 1) : NULL;
     return scale == 1 ? sum : mde_affine(c, sum, scale, 0);
 }
 
@@ -9023,91 +9004,60 @@ static mde__row_norm mde__norm_of(const mde_node *node)
     return norm;
 }
 
-static void mde__rms_norm_forward(MDE__FORWARD)
-{
-    mde__row_norm norm;
-    int64_t rows = mde__rows(node->out);
-    if (!node->saved) node->saved = (float *)mde_scratch(c, (size_t)rows, sizeof *node->saved);
-    if (!node->saved) return;
-    norm = mde__norm_of(node);
-    mde__rms_norm_rows(c, &norm, node->out->data);
-}
-
-/* With n = x r, r = 1 / rms: dx = r (g' - n mean(g' n)), g' = g gain; dgain = sum g n. */
-static void mde__rms_norm_vjp(MDE__VJP)
-{
-    mde_tensor *x = node->in[0], *gain = node->in[1];
-    double width = 1.0 / (double)mde__last(x);
-    mde_tensor *rms = mde_sqrt(c, mde_affine(c, mde__sum_last(c, mde_mul(c, x, x), width), 1, node->args.f[0]));
-    mde_tensor *normed = mde_div(c, x, rms);
-    if (want & 1) {
-        mde_tensor *scaled = mde_mul(c, g, gain);
-        mde_tensor *along = mde_mul(c, normed, mde__sum_last(c, mde_mul(c, scaled, normed), width));
-        din[0] = mde_div(c, mde_sub(c, scaled, along), rms);
-    }
-    if (want & 2) din[1] = mde_sum_to(c, mde_mul(c, g, normed), 1, gain->shape);
-}
-
-static void mde__rms_norm_vjp_fast(MDE__VJP)
-{
-    mde__row_norm norm = mde__norm_of(node);
-    int add = 0;
-    if (want & 1) din[0] = mde__sink(c, node, 0, &add);
-    if (want & 2) din[1] = mde__sink_of_sums(c, node, 1);
-    if (mde__bad(c)) return;
-    mde__norm_rows_vjp(c, mde__kernel_rms_norm_vjp(c->simd), &norm, g->data, add, din[0] ? din[0]->data : NULL,
-                       din[1] ? din[1]->data : NULL, NULL);
-}
-static const mde_op mde__op_rms_norm = { "rms_norm", 2, mde__rms_norm_shape, mde__rms_norm_forward, mde__rms_norm_vjp,
-                                         mde__rms_norm_vjp_fast };
-
 static int mde__layer_norm_shape(MDE__SHAPE)
 {
     return mde__norm_shape(c, in, "layer_norm", 3, out);
 }
 
-static void mde__layer_norm_forward(MDE__FORWARD)
+static void mde__norm_forward(MDE__FORWARD)
 {
+    int layer = node->op->inputs == 3;
+    size_t rows = (size_t)mde__rows(node->out);
     mde__row_norm norm;
-    int64_t rows = mde__rows(node->out);
-    if (!node->saved) node->saved = (float *)mde_scratch(c, (size_t)rows * 2, sizeof *node->saved);
+    if (!node->saved) node->saved = (float *)mde_scratch(c, layer ? 2 * rows : rows, sizeof *node->saved);
     if (!node->saved) return;
     norm = mde__norm_of(node);
-    mde__layer_norm_rows(c, &norm, node->out->data);
+    if (layer) mde__layer_norm_rows(c, &norm, node->out->data);
+    else mde__rms_norm_rows(c, &norm, node->out->data);
 }
 
-/* As for rms_norm, with x less its mean, and the gradient less its mean. */
-static void mde__layer_norm_vjp(MDE__VJP)
+/* With n = x r, r = 1 / rms: dx = r (g' - n mean(g' n)), g' = g gain; dgain = sum g n. In a layer norm x and g' are
+   less their means, and dbias = sum g. */
+static void mde__norm_vjp(MDE__VJP)
 {
     mde_tensor *x = node->in[0], *gain = node->in[1];
+    int layer = node->op->inputs == 3;
     double width = 1.0 / (double)mde__last(x);
-    mde_tensor *centred = mde_sub(c, x, mde__sum_last(c, x, width));
-    mde_tensor *variance = mde__sum_last(c, mde_mul(c, centred, centred), width);
-    mde_tensor *sd = mde_sqrt(c, mde_affine(c, variance, 1, node->args.f[0]));
-    mde_tensor *normed = mde_div(c, centred, sd);
+    mde_tensor *centred = layer ? mde_sub(c, x, mde__sum_last(c, x, width)) : x;
+    mde_tensor *square = mde__sum_last(c, mde_mul(c, centred, centred), width);
+    mde_tensor *rms = mde_sqrt(c, mde_affine(c, square, 1, node->args.f[0]));
+    mde_tensor *normed = mde_div(c, centred, rms);
     if (want & 1) {
         mde_tensor *scaled = mde_mul(c, g, gain);
         mde_tensor *along = mde_mul(c, normed, mde__sum_last(c, mde_mul(c, scaled, normed), width));
-        mde_tensor *rest = mde_sub(c, mde_sub(c, scaled, mde__sum_last(c, scaled, width)), along);
-        din[0] = mde_div(c, rest, sd);
+        if (layer) scaled = mde_sub(c, scaled, mde__sum_last(c, scaled, width));
+        din[0] = mde_div(c, mde_sub(c, scaled, along), rms);
     }
     if (want & 2) din[1] = mde_sum_to(c, mde_mul(c, g, normed), 1, gain->shape);
     if (want & 4) din[2] = mde_sum_to(c, g, 1, gain->shape);
 }
 
-static void mde__layer_norm_vjp_fast(MDE__VJP)
+static void mde__norm_vjp_fast(MDE__VJP)
 {
     mde__row_norm norm = mde__norm_of(node);
-    int add = 0;
+    int add = 0, layer = node->op->inputs == 3;
     if (want & 1) din[0] = mde__sink(c, node, 0, &add);
     if (want & 2) din[1] = mde__sink_of_sums(c, node, 1);
     if (want & 4) din[2] = mde__sink_of_sums(c, node, 2);
     if (mde__bad(c)) return;
-    mde__norm_rows_vjp(c, mde__kernel_layer_norm_vjp(c->simd), &norm, g->data, add, din[0] ? din[0]->data : NULL,
-                       din[1] ? din[1]->data : NULL, din[2] ? din[2]->data : NULL);
+    mde__norm_rows_vjp(c, layer ? mde__kernel_layer_norm_vjp(c->simd) : mde__kernel_rms_norm_vjp(c->simd), &norm,
+                       g->data, add, din[0] ? din[0]->data : NULL, din[1] ? din[1]->data : NULL,
+                       din[2] ? din[2]->data : NULL);
 }
-static const mde_op mde__op_layer_norm = { "layer_norm", 3, mde__layer_norm_shape, mde__layer_norm_forward,
-                                           mde__layer_norm_vjp, mde__layer_norm_vjp_fast };
+static const mde_op mde__op_rms_norm = { "rms_norm", 2, mde__rms_norm_shape, mde__norm_forward, mde__norm_vjp,
+                                         mde__norm_vjp_fast };
+static const mde_op mde__op_layer_norm = { "layer_norm", 3, mde__layer_norm_shape, mde__norm_forward, mde__norm_vjp,
+                                           mde__norm_vjp_fast };
 
 /* ---- Rows by number ---- */
 
@@ -9229,13 +9179,11 @@ static void mde__embed_forward(MDE__FORWARD)
 
 static void mde__embed_vjp(MDE__VJP)
 {
-    int64_t start = node->args.i[1], time = node->args.i[2], width = mde__last(g), shape[3];
+    int64_t start = node->args.i[1], time = node->args.i[2];
+    const int64_t shape[3] = { node->args.i[0] / time, time, mde__last(g) };
     mde_tensor *sum;
     if (want & 1) din[0] = mde_scatter_add(c, g, node->in[0]->shape[0], (const int32_t *)node->args.p);
     if (!(want & 2)) return;
-    shape[0] = node->args.i[0] / time;
-    shape[1] = time;
-    shape[2] = width;
     sum = mde_sum_to(c, mde_reshape(c, g, 3, shape), 2, shape + 1);
     din[1] = mde_pad(c, sum, 0, start, node->in[1]->shape[0] - start - time);
 }
@@ -9287,9 +9235,7 @@ static mde_tensor *mde__softmax_less_targets(mde_context *c, mde_tensor *logits,
 
 static void mde__cross_entropy_vjp(MDE__VJP)
 {
-    int64_t column[2];
-    column[0] = node->in[0]->shape[0];
-    column[1] = 1;
+    const int64_t column[2] = { node->in[0]->shape[0], 1 };
     din[0] = mde_mul(c, mde__softmax_less_targets(c, node->in[0], (const int32_t *)node->args.p),
                      mde_reshape(c, g, 2, column));
 }
@@ -9504,50 +9450,34 @@ static mde_tensor *mde__swap_time_and_heads(mde_context *c, mde_tensor *x)
 /* Keys or values [batch, keys, kv_heads, dim] as [batch, heads, keys, dim], each head of a group seeing the same. */
 static mde_tensor *mde__repeat_heads(mde_context *c, mde_tensor *x, int64_t heads)
 {
-    int64_t shape[5], group = heads / x->shape[2];
-    mde_tensor *t = mde__swap_time_and_heads(c, x);
-    shape[0] = x->shape[0];
-    shape[1] = x->shape[2];
-    shape[2] = 1;
-    shape[3] = x->shape[1];
-    shape[4] = x->shape[3];
-    t = mde_reshape(c, t, 5, shape);
-    shape[2] = group;
-    t = mde_broadcast_to(c, t, 5, shape);
-    shape[1] = heads;
-    shape[2] = x->shape[1];
-    shape[3] = x->shape[3];
-    return mde_reshape(c, t, 4, shape);
+    int64_t batch = x->shape[0], keys = x->shape[1], kv_heads = x->shape[2], dim = x->shape[3];
+    const int64_t single[5] = { batch, kv_heads, 1, keys, dim }, repeated[4] = { batch, heads, keys, dim };
+    const int64_t groups[5] = { batch, kv_heads, heads / kv_heads, keys, dim };
+    mde_tensor *t = mde_reshape(c, mde__swap_time_and_heads(c, x), 5, single);
+    return mde_reshape(c, mde_broadcast_to(c, t, 5, groups), 4, repeated);
 }
 
 /* The transpose of mde__repeat_heads: sums over each group. */
 static mde_tensor *mde__fold_heads(mde_context *c, mde_tensor *x, const mde_tensor *like)
 {
-    int64_t shape[5];
-    shape[0] = like->shape[0];
-    shape[1] = like->shape[2];
-    shape[2] = x ? x->shape[1] / like->shape[2] : 1;
-    shape[3] = like->shape[1];
-    shape[4] = like->shape[3];
-    x = mde_reshape(c, x, 5, shape);
-    shape[2] = 1;
-    x = mde_sum_to(c, x, 5, shape);
-    shape[2] = like->shape[1];
-    shape[3] = like->shape[3];
-    return mde__swap_time_and_heads(c, mde_reshape(c, x, 4, shape));
+    int64_t batch = like->shape[0], keys = like->shape[1], kv_heads = like->shape[2], dim = like->shape[3];
+    const int64_t groups[5] = { batch, kv_heads, x ? x->shape[1] / kv_heads : 1, keys, dim };
+    const int64_t single[5] = { batch, kv_heads, 1, keys, dim }, folded[4] = { batch, kv_heads, keys, dim };
+    x = mde_sum_to(c, mde_reshape(c, x, 5, groups), 5, single);
+    return mde__swap_time_and_heads(c, mde_reshape(c, x, 4, folded));
 }
 
 /* Probabilities [batch, heads, time, keys] in ops. */
 static mde_tensor *mde__attention_probabilities(mde_context *c, mde_tensor *q, mde_tensor *k, double scale, int causal)
 {
     mde_tensor *scores = mde_affine(c, mde_matmul_t(c, q, k, 0, 1), scale, 0), *mask;
-    int64_t shape[2], i, j;
+    int64_t time, keys, i, j;
     if (!scores || !causal) return mde_softmax(c, scores);
-    shape[0] = scores->shape[2];
-    shape[1] = scores->shape[3];
-    mask = mde_tensor_create(c, 2, shape);
-    for (i = 0; mask && i < shape[0]; i++) {
-        for (j = i + 1 + shape[1] - shape[0]; j < shape[1]; j++) mask->data[i * shape[1] + j] = -1e30f;
+    time = scores->shape[2];
+    keys = scores->shape[3];
+    mask = mde_tensor_create(c, 2, scores->shape + 2);
+    for (i = 0; mask && i < time; i++) {
+        for (j = i + 1 + keys - time; j < keys; j++) mask->data[i * keys + j] = -1e30f;
     }
     return mde_softmax(c, mde_add(c, scores, mask));
 }
@@ -9698,10 +9628,8 @@ static mde_node mde__linear_before(const mde_node *node)
 static const float *mde__linear_input(mde_context *c, const mde_node *node, int64_t rows, int64_t k, mde_tensor *out)
 {
     mde_node inner = mde__linear_before(node);
-    int64_t shape[2];
+    const int64_t shape[2] = { rows, k };
     if (!inner.op) return node->in[MDE__X]->data;
-    shape[0] = rows;
-    shape[1] = k;
     inner.out = out ? out : mde__tensor_new(c, 2, shape);
     if (!inner.out) return NULL;
     inner.op->forward(c, &inner);
@@ -9733,12 +9661,11 @@ static void mde__linear_forward(MDE__FORWARD)
 static void mde__linear_vjp_fast(MDE__VJP)
 {
     int transposed = (int)node->args.i[0], adds = 0;
-    int64_t rows = g->shape[0], n = g->shape[1], k = node->in[MDE__WEIGHT]->shape[transposed ? 1 : 0], shape[2];
+    int64_t rows = g->shape[0], n = g->shape[1], k = node->in[MDE__WEIGHT]->shape[transposed ? 1 : 0];
+    const int64_t shape[2] = { rows, k };
     mde_node inner = mde__linear_before(node);
     mde_tensor *d[MDE_MAX_INPUTS] = { NULL }, *dx = NULL;   /* dx: where that of f(x) goes */
     unsigned wants_x = want & (1 << MDE__X | 1 << MDE__GAIN | 1 << MDE__SHIFT);
-    shape[0] = rows;
-    shape[1] = k;
     /* An elementwise f works in place. */
     if (wants_x && !inner.op) dx = mde__sink(c, node, MDE__X, &adds);
     else if (wants_x && inner.op->inputs == 1 && (int64_t)node->in[MDE__X]->count == rows * k) {
@@ -10169,9 +10096,7 @@ MDEDEF mde_tensor *mde_linear(mde_context *c, mde_tensor *x, mde_tensor *weight,
 
 MDEDEF mde_tensor *mde_linear_cross_entropy(mde_context *c, mde_tensor *x, mde_tensor *weight, const int32_t *targets)
 {
-    mde_tensor *in[2];
-    in[0] = x;
-    in[1] = weight;
+    mde_tensor *in[2] = { x, weight };
     return mde__apply_ids(c, &mde__op_linear_cross_entropy, in, x ? x->shape[0] : 0, targets, 0, 0);
 }
 
