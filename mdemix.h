@@ -1329,7 +1329,7 @@ struct mde_context {
     size_t used;                    /* bytes of `current` */
 
     mde_node **tape;
-    int64_t tape_count, tape_capacity;
+    int64_t tape_count;
     int recording;
     mde_tensor *sink[MDE_MAX_INPUTS];   /* where the fused VJP that runs may leave its gradients; see mde__sink */
     int sink_adds[MDE_MAX_INPUTS];
@@ -1357,50 +1357,59 @@ static void mde__unlocalize(char *text)
     memmove(found + 1, found + length, strlen(found + length) + 1);
 }
 
-/* vsnprintf free of locale, for sentences: each conversion is printed alone, since a comma in the whole may be another
-   than the decimal one. A NaN has no sign, which depends on the machine. A conversion that is not known ends the
-   text. */
-static void mde__print_list(char *out, size_t size, const char *format, va_list arguments)
+/* Arguments that one function hands on to another, which takes some of them. */
+typedef struct mde__arguments { va_list list; } mde__arguments;
+
+/* Prints the conversion that begins with the % at p, free of locale, and returns its length; 0 when it is not known. */
+static size_t mde__print_conversion(char *out, size_t size, const char *p, mde__arguments *arguments)
 {
     char conversion[24];
+    size_t flags = 1 + strspn(p + 1, "-+ #0123456789.*"), letter = flags + strspn(p + flags, "hlz");
+    int width = -1;
+    if (letter + 2 > sizeof conversion) return 0;
+    memcpy(conversion, p, letter + 1);
+    conversion[letter + 1] = 0;
+    if (memchr(conversion, '*', letter)) width = va_arg(arguments->list, int);
+#define MDE__PRINT_AS(type) \
+    (width < 0 ? snprintf(out, size, conversion, va_arg(arguments->list, type)) \
+               : snprintf(out, size, conversion, width, va_arg(arguments->list, type)))
+    switch (p[letter]) {
+    case '%': snprintf(out, size, "%%"); break;
+    case 's': MDE__PRINT_AS(const char *); break;
+    case 'p': MDE__PRINT_AS(void *); break;
+    case 'c': MDE__PRINT_AS(int); break;
+    case 'd': case 'i': case 'u': case 'x': case 'X':
+        if (p[flags] == 'z') MDE__PRINT_AS(size_t);
+        else if (p[flags] == 'l' && p[flags + 1] == 'l') MDE__PRINT_AS(long long);
+        else if (p[flags] == 'l') MDE__PRINT_AS(long);
+        else MDE__PRINT_AS(int);
+        break;
+    case 'g': case 'f': case 'e':
+        MDE__PRINT_AS(double);
+        mde__unlocalize(out);
+        break;
+    default: return 0;
+    }
+#undef MDE__PRINT_AS
+    return letter + 1;
+}
+
+/* vsnprintf for sentences: each conversion is printed alone, since a comma in the whole may be another than the decimal
+   one. A NaN has no sign, which depends on the machine. A conversion that is not known ends the text. */
+static void mde__print_list(char *out, size_t size, const char *format, va_list arguments)
+{
+    mde__arguments rest;
     size_t length;
+    va_copy(rest.list, arguments);
     out[0] = 0;
     for (size_t at = 0; *format && at + 1 < size; at += strlen(out + at), format += length) {
-        size_t flags = *format == '%' ? 1 + strspn(format + 1, "-+ #0123456789.*") : 0, letter = flags;
-        int width = -1;
-        if (flags) letter += strspn(format + flags, "hlz");
-        length = flags ? letter + 1 : strcspn(format, "%");
-        if (length + 1 > (flags ? sizeof conversion : SIZE_MAX)) return;
-        if (!flags) {
-            snprintf(out + at, size - at, "%.*s", (int)length, format);
-            continue;
-        }
-        memcpy(conversion, format, length);
-        conversion[length] = 0;
-        if (memchr(conversion, '*', length)) width = va_arg(arguments, int);
-#define MDE__PRINT_AS(type) \
-    (width < 0 ? snprintf(out + at, size - at, conversion, va_arg(arguments, type)) \
-               : snprintf(out + at, size - at, conversion, width, va_arg(arguments, type)))
-        switch (format[letter]) {
-        case '%': snprintf(out + at, size - at, "%%"); break;
-        case 's': MDE__PRINT_AS(const char *); break;
-        case 'p': MDE__PRINT_AS(void *); break;
-        case 'c': MDE__PRINT_AS(int); break;
-        case 'd': case 'i': case 'u': case 'x': case 'X':
-            if (format[flags] == 'z') MDE__PRINT_AS(size_t);
-            else if (format[flags] == 'l' && format[flags + 1] == 'l') MDE__PRINT_AS(long long);
-            else if (format[flags] == 'l') MDE__PRINT_AS(long);
-            else MDE__PRINT_AS(int);
-            break;
-        case 'g': case 'f': case 'e':
-            MDE__PRINT_AS(double);
-            mde__unlocalize(out + at);
-            if (strstr(out + at, "nan")) snprintf(out + at, size - at, "nan");
-            break;
-        default: return;
-        }
-#undef MDE__PRINT_AS
+        int plain = *format != '%';
+        length = plain ? strcspn(format, "%") : mde__print_conversion(out + at, size - at, format, &rest);
+        if (length == 0) break;
+        if (plain) snprintf(out + at, size - at, "%.*s", (int)length, format);
+        else if (strchr("gfe", format[length - 1]) && strstr(out + at, "nan")) snprintf(out + at, size - at, "nan");
     }
+    va_end(rest.list);
 }
 
 MDE__PRINTF(3, 4)
@@ -2022,31 +2031,26 @@ MDEDEF unsigned char *mde_file_read(mde_context *c, const char *path, size_t lim
     if (!file) return NULL;
     bytes = (unsigned char *)mde__allocate_block(c, capacity, 1);
     while (bytes) {
+        unsigned char *larger;
         length += fread(bytes + length, 1, capacity - 1 - length, file);
-        if (length < capacity - 1) break;
-        if (length > limit) break;
-        {
-            unsigned char *larger = (unsigned char *)mde__realloc(c, bytes, capacity, 2);
-            if (!larger) mde_release(c, bytes);
-            bytes = larger;
-            capacity *= 2;
-        }
+        if (length < capacity - 1 || length > limit) break;
+        larger = (unsigned char *)mde__realloc(c, bytes, capacity, 2);
+        if (!larger) break;
+        bytes = larger;
+        capacity *= 2;
     }
-    if (bytes && ferror(file)) {
+    if (ferror(file)) {
         mde_fail(c, MDE_IO, "%s: cannot be read: %s", path, strerror(errno));
-        mde_release(c, bytes);
-        bytes = NULL;
+    } else if (length > limit) {
+        mde_fail(c, MDE_BAD_FILE, "%s: is larger than the %zu bytes that are accepted here", path, limit);
     }
     fclose(file);
-    if (bytes && length > limit) {
-        mde_fail(c, MDE_BAD_FILE, "%s: is larger than the %zu bytes that are accepted here", path, limit);
+    if (mde__bad(c)) {
         mde_release(c, bytes);
-        bytes = NULL;
+        return NULL;
     }
-    if (bytes) {
-        bytes[length] = 0;
-        *size = length;
-    }
+    bytes[length] = 0;
+    *size = length;
     return bytes;
 }
 
@@ -2495,21 +2499,17 @@ MDEDEF void mde_text_free(mde_text *t)
 
 static void mde__text_add_bytes(mde_text *t, const char *bytes, size_t length)
 {
+    char *room;
     if (!t || mde__bad(t->context)) return;
-    if (length >= t->capacity - t->length) {
-        size_t capacity = t->capacity;
-        char *larger;
-        if (length > SIZE_MAX / 4 - t->length) {
-            mde_fail(t->context, MDE_OUT_OF_MEMORY, "out of memory: a text of %zu bytes cannot take %zu more",
-                     t->length, length);
-            return;
-        }
-        while (length >= capacity - t->length) capacity *= 2;
-        larger = (char *)mde__realloc(t->context, t->bytes, capacity, 1);
-        if (!larger) return;
-        t->bytes = larger;
-        t->capacity = capacity;
+    if (length > SIZE_MAX / 4 - t->length) {
+        mde_fail(t->context, MDE_OUT_OF_MEMORY, "out of memory: a text of %zu bytes cannot take %zu more", t->length,
+                 length);
+        return;
     }
+    room = (char *)mde__room(t->context, t->bytes, t->length + length + 1, 1);
+    if (!room) return;
+    t->bytes = room;
+    t->capacity = mde__block_of(room)->bytes;
     memcpy(t->bytes + t->length, bytes, length);
     t->length += length;
     t->bytes[t->length] = 0;
@@ -2571,50 +2571,34 @@ static size_t mde__conversion_length(const char *p, char *kind)
 
 static void mde__format_list(mde_text *t, int html, const char *format, va_list arguments)
 {
-    char conversion[20], buffer[400], kind = 0;
-    const char *p = format, *plain;
+    char buffer[400], kind = 0;
+    mde__arguments rest;
+    size_t length;
     if (!t || !format || mde__bad(t->context)) return;
-    for (;;) {
-        size_t length;
-        for (plain = p; *p && *p != '%'; p++) {}
-        mde__text_add_bytes(t, plain, (size_t)(p - plain));
-        if (!*p) break;
-        length = mde__conversion_length(p + 1, &kind);
-        if (length == 0) {
+    va_copy(rest.list, arguments);
+    for (const char *p = format; *p; p += length) {
+        length = strcspn(p, "%");
+        mde__text_add_bytes(t, p, length);
+        if (length) continue;
+        length = 1 + mde__conversion_length(p + 1, &kind);
+        if (length == 1) {
             mde_fail(t->context, MDE_BAD_ARGUMENT, "text: the format \"%.200s\" has a conversion that is not known",
                      format);
             break;
         }
-        memcpy(conversion, p, length + 1);
-        conversion[length + 1] = 0;
-        p += length + 1;
-        buffer[0] = 0;
-        if (kind == 's' && length == 1) {
-            const char *string = va_arg(arguments, const char *);
+        if (kind == 's' && length == 2) {
+            const char *string = va_arg(rest.list, const char *);
             if (html) mde_text_add_html(t, string);
             else mde_text_add(t, string);
-        } else if (kind == 's') {
-            snprintf(buffer, sizeof buffer, conversion, va_arg(arguments, const char *));
-        } else if (kind == 'c') {
-            buffer[0] = (char)va_arg(arguments, int);
-            buffer[1] = 0;
-        } else if (kind == 'd') {
-            snprintf(buffer, sizeof buffer, conversion, va_arg(arguments, int));
-        } else if (kind == 'l') {
-            snprintf(buffer, sizeof buffer, conversion, va_arg(arguments, long long));
-        } else if (kind == 'z') {
-            snprintf(buffer, sizeof buffer, conversion, va_arg(arguments, size_t));
-        } else if (kind == 'g' && length == 1) {
-            mde_text_add_number(t, va_arg(arguments, double), 9);
-        } else if (kind == 'g' || kind == 'f') {
-            snprintf(buffer, sizeof buffer, conversion, va_arg(arguments, double));
-            mde__tidy_number(buffer);
+        } else if (kind == 'g' && length == 2) {
+            mde_text_add_number(t, va_arg(rest.list, double), 9);
         } else {
-            buffer[0] = '%';
-            buffer[1] = 0;
+            mde__print_conversion(buffer, sizeof buffer, p, &rest);
+            if (kind == 'g' || kind == 'f') mde__tidy_number(buffer);
+            mde_text_add(t, buffer);
         }
-        mde_text_add(t, buffer);
     }
+    va_end(rest.list);
 }
 
 MDEDEF void mde_text_format(mde_text *t, const char *format, ...)
@@ -3369,6 +3353,18 @@ static MDE__INLINE uint64_t mde__get_bytes(const unsigned char *p, int size, int
     return value;
 }
 
+static void mde__put_bytes(unsigned char *p, int size, uint64_t value)
+{
+    for (int i = 0; i < size; i++) p[i] = (unsigned char)(value >> (8 * i) & 0xFFu);
+}
+
+static uint64_t mde__hash_number(uint64_t hash, uint64_t number, int size)
+{
+    unsigned char bytes[8];
+    mde__put_bytes(bytes, size, number);
+    return mde__hash(hash, bytes, (size_t)size);
+}
+
 static MDE__INLINE float mde__float_of_bits(uint32_t bits)
 {
     float value;
@@ -4118,11 +4114,6 @@ MDEDEF mde_safetensors *mde_safetensors_read(mde_context *c, const char *path)
     file = bytes ? mde_safetensors_parse(c, path, bytes, size) : NULL;
     mde_release(c, bytes);
     return file;
-}
-
-static void mde__put_bytes(unsigned char *p, int size, uint64_t value)
-{
-    for (int i = 0; i < size; i++) p[i] = (unsigned char)(value >> (8 * i) & 0xFFu);
 }
 
 static void mde__put_float(unsigned char *p, float value)
@@ -7924,13 +7915,9 @@ MDEDEF int mde_set_recording(mde_context *c, int on)
 
 static void mde__record(mde_context *c, mde_node *node)
 {
-    if (c->tape_count == c->tape_capacity) {
-        int64_t capacity = c->tape_capacity ? c->tape_capacity * 2 : 1024;
-        mde_node **tape = (mde_node **)mde__realloc(c, (void *)c->tape, (size_t)capacity, sizeof *tape);
-        if (!tape) return;
-        c->tape = tape;
-        c->tape_capacity = capacity;
-    }
+    mde_node **tape = (mde_node **)mde__room(c, (void *)c->tape, (size_t)c->tape_count + 1, sizeof *tape);
+    if (!tape) return;
+    c->tape = tape;
     node->index = c->tape_count;
     c->tape[c->tape_count++] = node;
     node->out->node = node;
@@ -7991,14 +7978,6 @@ MDEDEF mde_tensor *mde_apply(mde_context *c, const mde_op *op, mde_tensor *const
 
 /* ---- Backward ---- */
 
-static int mde__is_among(const mde_tensor *t, int n, mde_tensor *const *x)
-{
-    for (int i = 0; i < n; i++) {
-        if (x[i] == t) return 1;
-    }
-    return 0;
-}
-
 static int mde__is_parameter(const mde_tensor *t)
 {
     return !t->node && t->requires_grad && t->grad;
@@ -8007,7 +7986,9 @@ static int mde__is_parameter(const mde_tensor *t)
 /* Whether the walk has to bring a gradient to t: x lists the goals; without a list every parameter is one. */
 static int mde__is_goal(const mde_tensor *t, int n, mde_tensor *const *x)
 {
-    return x ? mde__is_among(t, n, x) : mde__is_parameter(t);
+    if (!x) return mde__is_parameter(t);
+    for (int i = 0; i < n; i++) if (x[i] == t) return 1;
+    return 0;
 }
 
 /* For each node up to y's, one bit an input: set where a goal lies behind that input. */
@@ -9990,19 +9971,14 @@ static mde_tensor *mde__broadcast_batch(mde_context *c, mde_tensor *x, const mde
 MDEDEF mde_tensor *mde_matmul_t(mde_context *c, mde_tensor *a, mde_tensor *b, int transpose_a, int transpose_b)
 {
     mde_args args = mde__make_args(transpose_a != 0, transpose_b != 0, 0, 0, 0, NULL);
-    mde_tensor *out;
-    int64_t shape[MDE_MAX_RANK];
-    int rank = a ? a->rank : 0;
     if (mde__bad(c)) return NULL;
-    if (a && b && a->rank > 2 && b->rank == 2 && !transpose_a && a->shape[rank - 1] == b->shape[transpose_b ? 1 : 0]) {
+    if (a && b && a->rank > 2 && b->rank == 2 && !transpose_a && mde__last(a) == b->shape[transpose_b ? 1 : 0]) {
         /* One matrix for the whole batch: its rows are the rows of one big product. */
-        memcpy(shape, a->shape, sizeof shape);
-        shape[0] = (int64_t)a->count / a->shape[rank - 1];
-        shape[1] = a->shape[rank - 1];
-        out = mde_matmul_t(c, mde_reshape(c, a, 2, shape), b, 0, transpose_b);
-        memcpy(shape, a->shape, sizeof shape);
-        if (out) shape[rank - 1] = out->shape[1];
-        return out ? mde_reshape(c, out, rank, shape) : NULL;
+        const int64_t flat[2] = { mde__rows(a), mde__last(a) };
+        mde_tensor *out = mde_matmul_t(c, mde_reshape(c, a, 2, flat), b, 0, transpose_b), like = *a;
+        if (!out) return NULL;
+        like.shape[a->rank - 1] = out->shape[1];
+        return mde_reshape(c, out, a->rank, like.shape);
     }
     if (a && b && a->rank > 2 && b->rank == 2) b = mde__broadcast_batch(c, b, a);
     else if (a && b && a->rank == 2 && b->rank > 2) a = mde__broadcast_batch(c, a, b);
@@ -11954,15 +11930,6 @@ typedef struct mde__reading {
     int count;
 } mde__reading;
 
-static int mde__source_end_document(mde_context *c, mde__source *s, size_t end)
-{
-    size_t *ends = (size_t *)mde__room(c, s->ends, s->documents + 1, sizeof *ends);
-    if (!ends) return 0;
-    s->ends = ends;
-    s->ends[s->documents++] = end;
-    return 1;
-}
-
 /* Where a document that begins at `start` ends: at the last line end within the limit, or where there is none, before
    the limit and not inside a UTF-8 character. */
 static size_t mde__document_end(const char *text, size_t start, size_t length, size_t limit)
@@ -11980,8 +11947,10 @@ static int mde__source_add(mde_context *c, mde__source *s, const char *text, siz
     size_t start = s->text->length;
     mde__text_add_bytes(s->text, text, length);
     while (start < s->text->length && !mde__bad(c)) {
-        start = mde__document_end(s->text->bytes, start, s->text->length, limit);
-        if (!mde__source_end_document(c, s, start)) return 0;
+        size_t *ends = (size_t *)mde__room(c, s->ends, s->documents + 1, sizeof *ends);
+        if (!ends) return 0;
+        s->ends = ends;
+        ends[s->documents++] = start = mde__document_end(s->text->bytes, start, s->text->length, limit);
     }
     return 1;
 }
@@ -12076,13 +12045,6 @@ static int mde__corpus_encode(mde_corpus *corpus, const mde__source *s, mde__dom
         if (fitting) d->tokens[split] = fitting;
     }
     return !mde__bad(c);
-}
-
-static uint64_t mde__hash_number(uint64_t hash, uint64_t number, int size)
-{
-    unsigned char bytes[8];
-    for (int i = 0; i < size; i++) bytes[i] = (unsigned char)(number >> (8 * i));
-    return mde__hash(hash, bytes, (size_t)size);
 }
 
 static uint64_t mde__corpus_fingerprint(const mde_corpus *corpus)
@@ -12855,12 +12817,6 @@ static mde_tensor *mde__lm_apply_linear(mde_lm *lm, const mde_op *before, const 
     return mde__apply_linear(lm->context, &l);
 }
 
-static mde_tensor *mde__lm_apply_norm(mde_lm *lm, mde_tensor *x, const mde__norm *norm)
-{
-    if (!lm->desc.layer_norm) return mde_rms_norm(lm->context, x, norm->gain, lm->desc.norm_epsilon);
-    return mde_layer_norm(lm->context, x, norm->gain, norm->bias, lm->desc.norm_epsilon);
-}
-
 /* The end of a branch: its last linear layer, and x on top. index: which dropout of the pass it is; each has masks of
    its own. */
 static mde_tensor *mde__lm_end_branch(mde_lm *lm, const mde_op *before, mde_tensor *y, const mde__linear_layer *linear,
@@ -12997,7 +12953,8 @@ static mde_tensor *mde__lm_hidden(mde_lm *lm, int64_t batch, int64_t time, const
         mde_arena_rewind(c, mark);
     }
     if (cache) cache->length = start + time;
-    return mde__lm_apply_norm(lm, x, &lm->norm);
+    if (!lm->desc.layer_norm) return mde_rms_norm(c, x, lm->norm.gain, lm->desc.norm_epsilon);
+    return mde_layer_norm(c, x, lm->norm.gain, lm->norm.bias, lm->desc.norm_epsilon);
 }
 
 static mde_tensor *mde__lm_output(mde_lm *lm, mde_tensor *hidden)
