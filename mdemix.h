@@ -9553,10 +9553,11 @@ static void mde__multiply(mde_context *c, mde_product p, int accumulate, float *
 }
 
 /* out = f(x) W + bias + residual in one op: f, a row of the table or nothing, is computed anew on the way back rather
-   than kept. in: x [rows, ..], W [k, n] (or [n, k], transposed), bias [n], residual [rows, n], then what f takes
-   besides x. args: i[0] transposed, i[1] bits of the inputs that are there (others are a scalar that no one looks at),
-   p f, f[0] f's epsilon */
-enum { MDE__X, MDE__WEIGHT, MDE__BIAS, MDE__RESIDUAL, MDE__GAIN, MDE__SHIFT, MDE__LINEAR_INPUTS };
+   than kept. in: x [rows, ..] and what f takes besides it, in f's order, then W [k, n] (or [n, k], transposed),
+   bias [n], residual [rows, n]. args: i[0] transposed, i[1] bits of the inputs that are there (others are a scalar that
+   no one looks at), p f, f[0] f's epsilon */
+enum { MDE__X, MDE__GAIN, MDE__SHIFT, MDE__WEIGHT, MDE__BIAS, MDE__RESIDUAL, MDE__LINEAR_INPUTS };
+#define MDE__WANTS_X (1u << MDE__X | 1u << MDE__GAIN | 1u << MDE__SHIFT)    /* gradients that go through W */
 
 static int mde__linear_has(const mde_node *node, int input)
 {
@@ -9569,11 +9570,8 @@ static int mde__linear_shape(MDE__SHAPE)
     const mde_tensor *x = in[MDE__X], *w = in[MDE__WEIGHT], *bias = in[MDE__BIAS], *residual = in[MDE__RESIDUAL];
     int transposed = (int)args->i[0], good;
     char a[128], b[128], d[128], e[128];
-    mde_tensor *rest[3], middle;
-    rest[0] = in[MDE__X];
-    rest[1] = in[MDE__GAIN];
-    rest[2] = in[MDE__SHIFT];
-    if (before && !before->shape(c, rest, args, &middle)) return 0;
+    mde_tensor middle;
+    if (before && !before->shape(c, in, args, &middle)) return 0;
     if (!before) mde__take_shape(&middle, x);
     good = x->rank == 2 && w->rank == 2 && middle.shape[1] == w->shape[transposed ? 1 : 0];
     if (good) {
@@ -9594,14 +9592,9 @@ static int mde__linear_shape(MDE__SHAPE)
 /* f as a node of its own; its output is yet to be made. */
 static mde_node mde__linear_before(const mde_node *node)
 {
-    mde_node inner;
-    memset(&inner, 0, sizeof inner);
+    mde_node inner = *node;
     inner.op = (const mde_op *)node->args.p;
-    inner.args.f[0] = node->args.f[0];
-    inner.in[0] = node->in[MDE__X];
-    inner.in[1] = node->in[MDE__GAIN];
-    inner.in[2] = node->in[MDE__SHIFT];
-    inner.saved = node->saved;
+    inner.out = NULL;
     return inner;
 }
 
@@ -9645,8 +9638,8 @@ static void mde__linear_vjp_fast(MDE__VJP)
     int64_t rows = g->shape[0], n = g->shape[1], k = node->in[MDE__WEIGHT]->shape[transposed ? 1 : 0];
     const int64_t shape[2] = { rows, k };
     mde_node inner = mde__linear_before(node);
-    mde_tensor *d[MDE_MAX_INPUTS] = { NULL }, *dx = NULL;   /* dx: where that of f(x) goes */
-    unsigned wants_x = want & (1 << MDE__X | 1 << MDE__GAIN | 1 << MDE__SHIFT);
+    mde_tensor *dx = NULL;      /* where that of f(x) goes */
+    unsigned wants_x = want & MDE__WANTS_X;
     /* An elementwise f works in place. */
     if (wants_x && !inner.op) dx = mde__sink(c, node, MDE__X, &adds);
     else if (wants_x && inner.op->inputs == 1 && (int64_t)node->in[MDE__X]->count == rows * k) {
@@ -9675,20 +9668,8 @@ static void mde__linear_vjp_fast(MDE__VJP)
     if (!dx) dx = mde__tensor_new(c, 2, shape);
     if (mde__bad(c)) return;
     mde__multiply(c, mde_product_of(0, !transposed, rows, k, n, g->data, node->in[MDE__WEIGHT]->data), adds, dx->data);
-    if (!inner.op) {
-        din[MDE__X] = dx;
-        return;
-    }
-    if (mde__bad(c)) return;
-    /* The sinks of f's inputs, in f's order. */
-    c->sink[1] = c->sink[MDE__GAIN];
-    c->sink[2] = c->sink[MDE__SHIFT];
-    c->sink_adds[1] = c->sink_adds[MDE__GAIN];
-    c->sink_adds[2] = c->sink_adds[MDE__SHIFT];
-    inner.op->vjp_fast(c, &inner, dx, (want & 1) | (want >> MDE__GAIN & 1) << 1 | (want >> MDE__SHIFT & 1) << 2, d);
-    din[MDE__X] = d[0];
-    din[MDE__GAIN] = d[1];
-    din[MDE__SHIFT] = d[2];
+    if (!inner.op) din[MDE__X] = dx;
+    else if (!mde__bad(c)) inner.op->vjp_fast(c, &inner, dx, wants_x, din);
 }
 
 /* By the ops that it is made of. */
@@ -9696,25 +9677,17 @@ static void mde__linear_vjp(MDE__VJP)
 {
     int transposed = (int)node->args.i[0];
     mde_node inner = mde__linear_before(node);
-    mde_tensor *w = node->in[MDE__WEIGHT], *d[MDE_MAX_INPUTS] = { NULL };
-    mde_tensor *x = inner.op ? mde_apply(c, inner.op, inner.in, &inner.args) : node->in[MDE__X];
+    mde_tensor *dx, *x = inner.op ? mde_apply(c, inner.op, inner.in, &inner.args) : node->in[MDE__X];
     if (mde__bad(c)) return;
     if ((want >> MDE__WEIGHT) & 1) {
         din[MDE__WEIGHT] = transposed ? mde_matmul_t(c, g, x, 1, 0) : mde_matmul_t(c, x, g, 1, 0);
     }
     if ((want >> MDE__BIAS) & 1) din[MDE__BIAS] = mde_sum_to(c, g, 1, node->in[MDE__BIAS]->shape);
     if ((want >> MDE__RESIDUAL) & 1) din[MDE__RESIDUAL] = g;
-    d[0] = mde_matmul_t(c, g, w, 0, !transposed);
-    if (!inner.op || !d[0]) {
-        din[MDE__X] = d[0];
-        return;
-    }
-    g = d[0];
+    dx = mde_matmul_t(c, g, node->in[MDE__WEIGHT], 0, !transposed);
     inner.out = x;
-    inner.op->vjp(c, &inner, g, (want & 1) | (want >> MDE__GAIN & 1) << 1 | (want >> MDE__SHIFT & 1) << 2, d);
-    din[MDE__X] = d[0];
-    din[MDE__GAIN] = d[1];
-    din[MDE__SHIFT] = d[2];
+    if (!inner.op) din[MDE__X] = dx;
+    else if (dx) inner.op->vjp(c, &inner, dx, want & MDE__WANTS_X, din);
 }
 static const mde_op mde__op_linear = { "linear", MDE__LINEAR_INPUTS, mde__linear_shape, mde__linear_forward,
                                        mde__linear_vjp, mde__linear_vjp_fast };
@@ -9729,20 +9702,13 @@ typedef struct mde__linear_inputs {
 
 static mde_tensor *mde__apply_linear(mde_context *c, const mde__linear_inputs *l)
 {
-    mde_tensor *in[MDE__LINEAR_INPUTS], *absent;
-    mde_args args;
+    mde_tensor *in[MDE__LINEAR_INPUTS] = { l->x, l->gain, l->shift, l->weight, l->bias, l->residual }, *absent;
+    mde_args args = mde__make_args(l->transposed != 0, 0, 0, l->epsilon, 0, l->before);
     if (mde__bad(c)) return NULL;
     absent = mde_scalar(c, 0);
-    args = mde__make_args(l->transposed != 0, 0, 0, l->epsilon, 0, l->before);
-    in[MDE__X] = l->x;
-    in[MDE__WEIGHT] = l->weight;
-    in[MDE__BIAS] = l->bias;
-    in[MDE__RESIDUAL] = l->residual;
-    in[MDE__GAIN] = l->gain;
-    in[MDE__SHIFT] = l->shift;
     for (int i = 0; i < MDE__LINEAR_INPUTS; i++) {
         if (in[i]) args.i[1] |= (int64_t)1 << i;
-        else if (i > MDE__WEIGHT) in[i] = absent;
+        else if (i != MDE__X && i != MDE__WEIGHT) in[i] = absent;
     }
     return mde_apply(c, &mde__op_linear, in, &args);
 }
