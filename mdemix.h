@@ -1481,13 +1481,17 @@ static int mde__mul_size(size_t a, size_t b, size_t *out)
     return !b || a <= SIZE_MAX / b;
 }
 
-/* For NaNs that are kept, in arrays and files: the sign of NAN depends on the compiler. */
-static double mde__quiet_nan(void)
+static double mde__from_bits(uint64_t bits)
 {
-    const uint64_t bits = UINT64_C(0x7ff8000000000000);
     double x;
     memcpy(&x, &bits, sizeof x);
     return x;
+}
+
+/* For NaNs that are kept, in arrays and files: the sign of NAN depends on the compiler. */
+static double mde__quiet_nan(void)
+{
+    return mde__from_bits(UINT64_C(0x7ff8000000000000));
 }
 
 static size_t mde__skip_digits(const char *text, size_t i, size_t length)
@@ -2402,15 +2406,10 @@ MDEDEF void mde_names_free(mde_context *c, mde_names *names)
 
 static mde_status mde_names_add(mde_context *c, mde_names *names, const char *name)
 {
-    char *copy = mde__copy_text(c, name), **items;
-    if (!copy) return c->status;
-    items = (char **)mde__room(c, names->items, (size_t)names->count + 1, sizeof *items);
-    if (items) {
-        names->items = items;
-        names->items[names->count++] = copy;
-    } else {
-        mde_release(c, copy);
-    }
+    char *copy, **items = (char **)mde__room(c, names->items, (size_t)names->count + 1, sizeof *items);
+    if (items) names->items = items;
+    copy = mde__copy_text(c, name);
+    if (copy) names->items[names->count++] = copy;
     return c->status;
 }
 
@@ -2419,36 +2418,34 @@ MDEDEF mde_status mde_folder_list(mde_context *c, const char *path, mde_names *n
 {
     memset(names, 0, sizeof *names);
     if (mde__bad(c)) return mde_context_status(c);
-    {
 #ifdef _WIN32
-        WIN32_FIND_DATAW found;
-        wchar_t wide[1024];
-        char pattern[4096], name[1024];
-        HANDLE handle = INVALID_HANDLE_VALUE;
-        snprintf(pattern, sizeof pattern, "%s/*", path);
-        if (mde__wide(pattern, wide)) mde__succeeded((handle = FindFirstFileW(wide, &found)) != INVALID_HANDLE_VALUE);
-        if (handle == INVALID_HANDLE_VALUE) {
-            return mde_fail(c, MDE_IO, "%s: the folder cannot be read: %s", path, strerror(errno));
-        }
-        do {
-            if (WideCharToMultiByte(CP_UTF8, 0, found.cFileName, -1, name, sizeof name, NULL, NULL) <= 0) continue;
-            if (name[0] != '.' && mde_names_add(c, names, name) != MDE_OK) break;
-        } while (FindNextFileW(handle, &found));
-        if (!mde__bad(c) && !mde__succeeded(GetLastError() == ERROR_NO_MORE_FILES)) {
-            mde_fail(c, MDE_IO, "%s: the folder cannot be read: %s", path, strerror(errno));
-        }
-        FindClose(handle);
-#else
-        struct dirent *entry;
-        DIR *folder = opendir(path);
-        if (!folder) return mde_fail(c, MDE_IO, "%s: the folder cannot be read: %s", path, strerror(errno));
-        for (errno = 0; (entry = readdir(folder)) != NULL; errno = 0) {
-            if (entry->d_name[0] != '.' && mde_names_add(c, names, entry->d_name) != MDE_OK) break;
-        }
-        if (!entry && errno) mde_fail(c, MDE_IO, "%s: the folder cannot be read: %s", path, strerror(errno));
-        closedir(folder);
-#endif
+    WIN32_FIND_DATAW found;
+    wchar_t wide[1024];
+    char pattern[4096], name[1024];
+    HANDLE handle = INVALID_HANDLE_VALUE;
+    snprintf(pattern, sizeof pattern, "%s/*", path);
+    if (mde__wide(pattern, wide)) mde__succeeded((handle = FindFirstFileW(wide, &found)) != INVALID_HANDLE_VALUE);
+    if (handle == INVALID_HANDLE_VALUE) {
+        return mde_fail(c, MDE_IO, "%s: the folder cannot be read: %s", path, strerror(errno));
     }
+    do {
+        if (WideCharToMultiByte(CP_UTF8, 0, found.cFileName, -1, name, sizeof name, NULL, NULL) <= 0) continue;
+        if (name[0] != '.' && mde_names_add(c, names, name) != MDE_OK) break;
+    } while (FindNextFileW(handle, &found));
+    if (!mde__bad(c) && !mde__succeeded(GetLastError() == ERROR_NO_MORE_FILES)) {
+        mde_fail(c, MDE_IO, "%s: the folder cannot be read: %s", path, strerror(errno));
+    }
+    FindClose(handle);
+#else
+    struct dirent *entry;
+    DIR *folder = opendir(path);
+    if (!folder) return mde_fail(c, MDE_IO, "%s: the folder cannot be read: %s", path, strerror(errno));
+    for (errno = 0; (entry = readdir(folder)) != NULL; errno = 0) {
+        if (entry->d_name[0] != '.' && mde_names_add(c, names, entry->d_name) != MDE_OK) break;
+    }
+    if (!entry && errno) mde_fail(c, MDE_IO, "%s: the folder cannot be read: %s", path, strerror(errno));
+    closedir(folder);
+#endif
     if (c->status != MDE_OK) mde_names_free(c, names);
     else if (names->count > 1) qsort(names->items, (size_t)names->count, sizeof *names->items, mde__compare_names);
     return c->status;
@@ -2555,15 +2552,13 @@ MDEDEF void mde_text_add_fixed(mde_text *t, double value, int decimals)
     mde__text_add_bytes(t, buffer, mde__print_number(buffer, value, 'f', decimals));
 }
 
-/* Length of a conversion of printf at p (behind the %), 0 if it is none of those that are known here; *kind is its
-   letter, or 'z', 'l' for a size_t or a long long. */
-static size_t mde__conversion_length(const char *p, char *kind)
+/* Length of a conversion of printf at p (behind the %), 0 if it is none of those that are known here. */
+static size_t mde__conversion_length(const char *p)
 {
     size_t n = strspn(p, "-0");
     n += strspn(p + n, "0123456789");
     if (p[n] == '.') n += 1 + strspn(p + n + 1, "0123456789");
     if (n > 12) return 0;
-    *kind = p[n];
     if (p[n] == 'l' && p[n + 1] == 'l' && p[n + 2] && strchr("dux", p[n + 2])) return n + 3;
     if (p[n] == 'z' && p[n + 1] == 'u') return n + 2;
     return p[n] && strchr("sdcgf%", p[n]) ? n + 1 : 0;
@@ -2571,16 +2566,18 @@ static size_t mde__conversion_length(const char *p, char *kind)
 
 static void mde__format_list(mde_text *t, int html, const char *format, va_list arguments)
 {
-    char buffer[400], kind = 0;
+    char buffer[400];
     mde__arguments rest;
     size_t length;
     if (!t || !format || mde__bad(t->context)) return;
     va_copy(rest.list, arguments);
     for (const char *p = format; *p; p += length) {
+        char kind;
         length = strcspn(p, "%");
         mde__text_add_bytes(t, p, length);
         if (length) continue;
-        length = 1 + mde__conversion_length(p + 1, &kind);
+        length = 1 + mde__conversion_length(p + 1);
+        kind = p[length - 1];
         if (length == 1) {
             mde_fail(t->context, MDE_BAD_ARGUMENT, "text: the format \"%.200s\" has a conversion that is not known",
                      format);
@@ -3370,13 +3367,6 @@ static MDE__INLINE float mde__float_of_bits(uint32_t bits)
     float value;
     memcpy(&value, &bits, sizeof value);
     return value;
-}
-
-static double mde__from_bits(uint64_t bits)
-{
-    double x;
-    memcpy(&x, &bits, sizeof x);
-    return x;
 }
 
 static uint64_t mde__to_bits(double x)
@@ -9054,12 +9044,16 @@ static int mde__check_ids(mde_context *c, const char *op, const mde_args *args, 
     return ids != NULL;
 }
 
-static int mde__gather_shape(MDE__SHAPE)
+/* 1 for a matrix; else an error that begins with `what`. */
+static int mde__check_matrix(mde_context *c, const char *what, const mde_tensor *x, const char *expected)
 {
     char a[128];
-    if (in[0]->rank != 2) {
-        return !mde_fail(c, MDE_BAD_SHAPE, "gather: the table is %s; expected [n, width]", mde__shape_text(in[0], a));
-    }
+    return x->rank == 2 || !mde_fail(c, MDE_BAD_SHAPE, "%s %s; expected %s", what, mde__shape_text(x, a), expected);
+}
+
+static int mde__gather_shape(MDE__SHAPE)
+{
+    if (!mde__check_matrix(c, "gather: the table is", in[0], "[n, width]")) return 0;
     out->rank = 2;
     out->shape[0] = args->i[0];
     out->shape[1] = in[0]->shape[1];
@@ -9103,10 +9097,7 @@ static const mde_op mde__op_gather = { "gather", 1, mde__gather_shape, mde__gath
 /* args: p ids, i[0] their count, i[1] rows of the result */
 static int mde__scatter_shape(MDE__SHAPE)
 {
-    char a[128];
-    if (in[0]->rank != 2) {
-        return !mde_fail(c, MDE_BAD_SHAPE, "scatter_add: x is %s; expected [count, width]", mde__shape_text(in[0], a));
-    }
+    if (!mde__check_matrix(c, "scatter_add: x is", in[0], "[count, width]")) return 0;
     out->rank = 2;
     out->shape[0] = args->i[1];
     out->shape[1] = in[0]->shape[1];
@@ -9187,11 +9178,7 @@ static const mde_op mde__op_embed = { "embed", 2, mde__embed_shape, mde__embed_f
 /* args: p targets, i[0] their count */
 static int mde__cross_entropy_shape(MDE__SHAPE)
 {
-    char a[128];
-    if (in[0]->rank != 2) {
-        return !mde_fail(c, MDE_BAD_SHAPE, "cross_entropy: logits are %s; expected [rows, classes]",
-                         mde__shape_text(in[0], a));
-    }
+    if (!mde__check_matrix(c, "cross_entropy: logits are", in[0], "[rows, classes]")) return 0;
     out->rank = 1;
     out->shape[0] = in[0]->shape[0];
     return mde__check_ids(c, "cross_entropy", args, in[0]->shape[1]);
@@ -9292,17 +9279,16 @@ static void mde__rope_forward(MDE__FORWARD)
     mde_arena_rewind(c, mark);
 }
 
-/* table: of mde__rope_table for these positions, or NULL to make it when it is needed. */
-static mde_tensor *mde__apply_rope(mde_context *c, mde_tensor *x, double base, int64_t start, int inverse,
-                                   const void *table);
-
 /* A rotation: its transpose rotates back. */
 static void mde__rope_vjp(MDE__VJP)
 {
-    din[0] = mde__apply_rope(c, g, node->args.f[0], node->args.i[0], !node->args.i[1], node->args.p);
+    mde_args args = node->args;
+    args.i[1] = !args.i[1];
+    din[0] = mde_apply(c, node->op, &g, &args);
 }
 static const mde_op mde__op_rope = { "rope", 1, mde__rope_shape, mde__rope_forward, mde__rope_vjp, NULL };
 
+/* table: of mde__rope_table for these positions, or NULL to make it when it is needed. */
 static mde_tensor *mde__apply_rope(mde_context *c, mde_tensor *x, double base, int64_t start, int inverse,
                                    const void *table)
 {
@@ -12577,18 +12563,19 @@ static const mde_safetensor *mde__lm_find(mde_lm *lm, const char *name, int rank
     return NULL;
 }
 
-/* A parameter under its Hugging Face name; layer -1: not of a layer, -2: without a prefix. A matrix has columns, a
-   vector 0 of them. One that is read must be in the file, so that no file asks for more memory than it fills. */
-static mde_tensor *mde__lm_param(mde_lm *lm, int layer, const char *name, int64_t rows, int64_t columns, mde_init init,
-                                 double scale)
+/* The parameter `part`, weight or bias, of what has that Hugging Face name; layer -1: not of a layer, -2: without a
+   prefix. A matrix has columns, a vector 0 of them. One that is read must be in the file, so that no file asks for more
+   memory than it fills. */
+static mde_tensor *mde__lm_param(mde_lm *lm, int layer, const char *name, const char *part, int64_t rows,
+                                 int64_t columns, mde_init init, double scale)
 {
     const mde_safetensor *from = NULL;
     mde_tensor *t;
     char full[128];
     const int64_t shape[2] = { rows, columns };
     if (mde__bad(lm->context)) return NULL;
-    if (layer < 0) snprintf(full, sizeof full, "%s%s", lm->gpt2 || layer == -2 ? "" : "model.", name);
-    else snprintf(full, sizeof full, "%s%d.%s", lm->gpt2 ? "h." : "model.layers.", layer, name);
+    if (layer < 0) snprintf(full, sizeof full, "%s%s.%s", lm->gpt2 || layer == -2 ? "" : "model.", name, part);
+    else snprintf(full, sizeof full, "%s%d.%s.%s", lm->gpt2 ? "h." : "model.layers.", layer, name, part);
     if (lm->file) {
         from = mde__lm_find(lm, full, columns ? 2 : 1, shape);
         if (!from) return NULL;
@@ -12602,24 +12589,19 @@ static mde_tensor *mde__lm_param(mde_lm *lm, int layer, const char *name, int64_
 static mde__linear_layer mde__lm_linear(mde_lm *lm, int layer, const char *name, int64_t in, int64_t out, double scale,
                                         int biases)
 {
-    char part[64];
     mde__linear_layer linear;
-    snprintf(part, sizeof part, "%s.weight", name);
-    linear.weight = mde__lm_param(lm, layer, part, lm->gpt2 ? in : out, lm->gpt2 ? out : in, MDE_INIT_NORMAL,
+    linear.weight = mde__lm_param(lm, layer, name, "weight", lm->gpt2 ? in : out, lm->gpt2 ? out : in, MDE_INIT_NORMAL,
                                   scale / sqrt((double)in));
-    snprintf(part, sizeof part, "%s.bias", name);
-    linear.bias = biases ? mde__lm_param(lm, layer, part, out, 0, MDE_INIT_ZEROS, 0) : NULL;
+    linear.bias = biases ? mde__lm_param(lm, layer, name, "bias", out, 0, MDE_INIT_ZEROS, 0) : NULL;
     return linear;
 }
 
 static mde__norm mde__lm_norm(mde_lm *lm, int layer, const char *name)
 {
-    char part[64];
+    int64_t width = lm->desc.width;
     mde__norm norm;
-    snprintf(part, sizeof part, "%s.weight", name);
-    norm.gain = mde__lm_param(lm, layer, part, lm->desc.width, 0, MDE_INIT_ONES, 0);
-    snprintf(part, sizeof part, "%s.bias", name);
-    norm.bias = lm->desc.layer_norm ? mde__lm_param(lm, layer, part, lm->desc.width, 0, MDE_INIT_ZEROS, 0) : NULL;
+    norm.gain = mde__lm_param(lm, layer, name, "weight", width, 0, MDE_INIT_ONES, 0);
+    norm.bias = lm->desc.layer_norm ? mde__lm_param(lm, layer, name, "bias", width, 0, MDE_INIT_ZEROS, 0) : NULL;
     return norm;
 }
 
@@ -12677,16 +12659,16 @@ static void mde__lm_add_parameters(mde_lm *lm)
 {
     const mde_lm_desc *d = &lm->desc;
     double scale = 1 / sqrt((double)d->width);
-    lm->embedding = mde__lm_param(lm, -1, lm->gpt2 ? "wte.weight" : "embed_tokens.weight", d->vocabulary, d->width,
+    lm->embedding = mde__lm_param(lm, -1, lm->gpt2 ? "wte" : "embed_tokens", "weight", d->vocabulary, d->width,
                                   MDE_INIT_NORMAL, scale);
     if (d->learned_positions) {
-        lm->positions = mde__lm_param(lm, -1, lm->gpt2 ? "wpe.weight" : "embed_positions.weight", d->context, d->width,
+        lm->positions = mde__lm_param(lm, -1, lm->gpt2 ? "wpe" : "embed_positions", "weight", d->context, d->width,
                                       MDE_INIT_NORMAL, scale);
     }
     for (int i = 0; i < d->layers && !mde__bad(lm->context); i++) mde__lm_add_layer(lm, i);
     lm->norm = mde__lm_norm(lm, -1, lm->gpt2 ? "ln_f" : "norm");
     if (d->untied) {
-        lm->output = mde__lm_param(lm, -2, "lm_head.weight", d->vocabulary, d->width, MDE_INIT_NORMAL, scale);
+        lm->output = mde__lm_param(lm, -2, "lm_head", "weight", d->vocabulary, d->width, MDE_INIT_NORMAL, scale);
     }
 }
 
@@ -13000,14 +12982,12 @@ static void mde__pairs_add_fields(mde_context *c, mde_names *pairs, const char *
 /* Fields that are newer than the first files of models are written only where they are not the default. */
 static void mde__lm_add_fields(mde_context *c, mde_names *pairs, const mde_lm_desc *desc)
 {
-    mde_lm_desc d = *desc, zero;
-    memset(&zero, 0, sizeof zero);
+    mde_lm_desc d = *desc;
     if (d.head_dim * d.heads == d.width) d.head_dim = 0;
     mde__pairs_add_fields(c, pairs, "model.", mde__lm_fields, MDE__LM_NEEDED, &d);
     for (int i = MDE__LM_NEEDED; i < MDE__LM_FIELDS; i++) {
-        size_t at = mde__lm_fields[i].offset, size = mde__lm_fields[i].kind == 'i' ? sizeof(int) : sizeof(double);
-        if (memcmp((const char *)&d + at, (const char *)&zero + at, size) == 0) continue;
-        mde__pairs_add_fields(c, pairs, "model.", &mde__lm_fields[i], 1, &d);
+        const mde__field *field = &mde__lm_fields[i];
+        if (mde__field_value(field, &d) != 0) mde__pairs_add_fields(c, pairs, "model.", field, 1, &d);
     }
 }
 
@@ -14020,15 +14000,14 @@ static void mde__lm_open_published(mde_lm *lm, const char *path)
 /* The file of weights in a folder of a published model, or path itself; a new block. */
 static char *mde__lm_weights_path(mde_context *c, const char *path)
 {
-    char *file;
+    static const char *const names[] = { "model.safetensors", "model.safetensors.index.json" };
     if (!path || !mde_is_folder(path)) return mde__copy_text(c, path ? path : "");
-    file = mde__join_path(c, path, "model.safetensors");
-    if (!file || mde_is_file(file)) return file;
-    mde_release(c, file);
-    file = mde__join_path(c, path, "model.safetensors.index.json");
-    if (!file || mde_is_file(file)) return file;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char *file = mde__join_path(c, path, names[i]);
+        if (!file || mde_is_file(file)) return file;
+        mde_release(c, file);
+    }
     mde_fail(c, MDE_IO, "%s: has no model.safetensors, nor model.safetensors.index.json", path);
-    mde_release(c, file);
     return NULL;
 }
 
