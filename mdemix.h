@@ -10576,14 +10576,15 @@ MDEDEF int mde_print_progress(const mde_progress *p, void *user)
 #define MDE__BEGIN 1
 #define MDE__END 2
 
-/* One line of the merges of a tokenizer.json, in a table with open addressing; id -1: free. */
-typedef struct mde__rule { int32_t left, right, id, rank; } mde__rule;
+/* What two tokens make, in a table with open addressing: a line of the merges of a tokenizer.json, or while merges are
+   learned a pair that occurs. */
+typedef struct mde__rule { int32_t left, right, id, rank; } mde__rule;      /* id -1: free */
+typedef struct mde__rules { mde__rule *at; size_t slots; } mde__rules;      /* slots: a power of two */
 
 typedef struct mde__json_bpe {
     char *source;                   /* the file's text */
     size_t size;
-    mde__rule *rules;
-    size_t slots;                   /* a power of two */
+    mde__rules rules;
     int32_t bytes[256];             /* token of each byte */
     int32_t *added;                 /* tokens that are taken out of the text before anything else */
     int added_count;
@@ -10640,8 +10641,8 @@ MDEDEF void mde_tokenizer_free(mde_tokenizer *t)
     mde_text_free(t->text);
     MDE__RELEASE(t->context, t->starts, t->scores, t->table);
     if (t->json) {
-        MDE__RELEASE(t->context, t->json->source, t->json->rules, t->json->added, t->json->letters, t->json->marks,
-                     t->json);
+        MDE__RELEASE(t->context, t->json->source, t->json->rules.at, t->json->added, t->json->letters,
+                     t->json->marks, t->json);
     }
     mde_release(t->context, t);
 }
@@ -10817,15 +10818,24 @@ static mde__merge mde__merge_pop(mde__merge *heap, size_t *count)
     return top;
 }
 
+static int mde__rules_start(mde_context *c, mde__rules *r, size_t slots)
+{
+    r->at = (mde__rule *)mde_alloc(c, slots, sizeof *r->at);
+    r->slots = slots;
+    for (size_t i = 0; r->at && i < slots; i++) r->at[i].id = -1;
+    return r->at != NULL;
+}
+
+/* The rule of a pair, or the free place where it belongs. */
 MDE__WARM
-static size_t mde__rule_slot(const mde__json_bpe *j, int32_t left, int32_t right)
+static mde__rule *mde__rule_of(const mde__rules *r, int32_t left, int32_t right)
 {
     uint64_t key = ((uint64_t)(uint32_t)left << 32 | (uint32_t)right) * UINT64_C(0x9E3779B97F4A7C15);
-    size_t slot = (size_t)(key ^ key >> 32) & (j->slots - 1);
-    while (j->rules[slot].id >= 0 && (j->rules[slot].left != left || j->rules[slot].right != right)) {
-        slot = (slot + 1) & (j->slots - 1);
+    size_t slot = (size_t)(key ^ key >> 32) & (r->slots - 1);
+    while (r->at[slot].id >= 0 && (r->at[slot].left != left || r->at[slot].right != right)) {
+        slot = (slot + 1) & (r->slots - 1);
     }
-    return slot;
+    return &r->at[slot];
 }
 
 MDE__WARM
@@ -10837,8 +10847,7 @@ static void mde__encoder_consider(mde__encoder *e, const char *text, int32_t lef
     a = &e->symbols[left];
     b = &e->symbols[right];
     if (e->tokenizer->json) {
-        const mde__json_bpe *j = e->tokenizer->json;
-        const mde__rule *rule = &j->rules[mde__rule_slot(j, a->id, b->id)];
+        const mde__rule *rule = mde__rule_of(&e->tokenizer->json->rules, a->id, b->id);
         merge.id = rule->id;
         merge.score = -rule->rank;
     } else {
@@ -11162,8 +11171,7 @@ typedef struct mde__bpe {
     int32_t *symbols;
     mde__pair *pairs;
     size_t pair_count;
-    int64_t *pair_table;
-    size_t pair_slots;
+    mde__rules index;               /* number of a pair */
     mde__occurrence *occurrences;
     size_t occurrence_count;
     mde__merge *heap;               /* has room for all pairs; each is in it at most once */
@@ -11172,14 +11180,7 @@ typedef struct mde__bpe {
 
 static void mde__bpe_free(mde__bpe *b)
 {
-    MDE__RELEASE(b->context, b->words, b->word_table, b->symbols, b->pairs, b->pair_table, b->occurrences, b->heap);
-}
-
-static int64_t *mde__new_table(mde_context *c, size_t slots)
-{
-    int64_t *table = (int64_t *)mde_alloc(c, slots, sizeof *table);
-    for (size_t i = 0; table && i < slots; i++) table[i] = -1;
-    return table;
+    MDE__RELEASE(b->context, b->words, b->word_table, b->symbols, b->pairs, b->index.at, b->occurrences, b->heap);
 }
 
 static size_t mde__word_slot(const mde__bpe *b, const char *text, size_t length)
@@ -11201,8 +11202,9 @@ static int mde__bpe_grow_words(mde__bpe *b)
     if (!words) return 0;
     b->words = words;
     mde_release(b->context, b->word_table);
-    b->word_table = mde__new_table(b->context, slots);
+    b->word_table = (int64_t *)mde_alloc(b->context, slots, sizeof *b->word_table);
     b->word_slots = slots;
+    for (size_t i = 0; b->word_table && i < slots; i++) b->word_table[i] = -1;
     for (size_t i = 0; b->word_table && i < b->word_count; i++) {
         b->word_table[mde__word_slot(b, words[i].text, words[i].length)] = (int64_t)i;
     }
@@ -11229,35 +11231,21 @@ static int mde__bpe_add_text(mde__bpe *b, const char *text, size_t length)
     return 1;
 }
 
-MDE__WARM
-static size_t mde__pair_slot(const mde__bpe *b, int32_t left, int32_t right)
-{
-    uint64_t key = (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
-    size_t slot;
-    key *= UINT64_C(0x9E3779B97F4A7C15);
-    slot = (size_t)(key ^ key >> 32) & (b->pair_slots - 1);
-    for (; b->pair_table[slot] >= 0; slot = (slot + 1) & (b->pair_slots - 1)) {
-        const mde__pair *pair = &b->pairs[b->pair_table[slot]];
-        if (pair->left == left && pair->right == right) break;
-    }
-    return slot;
-}
-
 static int mde__bpe_grow_pairs(mde__bpe *b)
 {
-    size_t slots = b->pair_slots ? b->pair_slots * 2 : 8192;
+    size_t slots = b->index.slots ? b->index.slots * 2 : 8192;
     mde__pair *pairs = (mde__pair *)mde__realloc(b->context, b->pairs, slots / 2, sizeof *pairs);
     mde__merge *heap = (mde__merge *)mde__realloc(b->context, b->heap, slots / 2, sizeof *heap);
     if (pairs) b->pairs = pairs;
     if (heap) b->heap = heap;
     if (!pairs || !heap) return 0;
-    mde_release(b->context, b->pair_table);
-    b->pair_table = mde__new_table(b->context, slots);
-    b->pair_slots = slots;
-    for (size_t i = 0; b->pair_table && i < b->pair_count; i++) {
-        b->pair_table[mde__pair_slot(b, pairs[i].left, pairs[i].right)] = (int64_t)i;
+    mde_release(b->context, b->index.at);
+    if (!mde__rules_start(b->context, &b->index, slots)) return 0;
+    for (size_t i = 0; i < b->pair_count; i++) {
+        const mde__rule entry = { pairs[i].left, pairs[i].right, (int32_t)i, 0 };
+        *mde__rule_of(&b->index, entry.left, entry.right) = entry;
     }
-    return b->pair_table != NULL;
+    return 1;
 }
 
 /* Adds `sign` times the word's count to each pair in it. Words are noted at a pair that has `fresh` in it, the only
@@ -11272,18 +11260,20 @@ static int mde__bpe_count_pairs(mde__bpe *b, size_t word, int sign, int32_t fres
         int32_t left = symbols[i], right = symbols[i + 1];
         mde__occurrence *occurrences;
         mde__pair *pair;
-        size_t slot;
-        if (b->pair_count == b->pair_slots / 2 && !mde__bpe_grow_pairs(b)) return 0;
-        slot = mde__pair_slot(b, left, right);
-        if (b->pair_table[slot] < 0) {
+        mde__rule *entry;
+        if (b->pair_count == b->index.slots / 2 && !mde__bpe_grow_pairs(b)) return 0;
+        entry = mde__rule_of(&b->index, left, right);
+        if (entry->id < 0) {
             pair = &b->pairs[b->pair_count];
             pair->left = left;
             pair->right = right;
             pair->count = 0;
             pair->last = -1;
-            b->pair_table[slot] = (int64_t)b->pair_count++;
+            entry->left = left;
+            entry->right = right;
+            entry->id = (int32_t)b->pair_count++;
         }
-        pair = &b->pairs[b->pair_table[slot]];
+        pair = &b->pairs[entry->id];
         pair->count += sign * w->count;
         if (sign < 0 || (fresh >= 0 && left != fresh && right != fresh)) continue;
         if (pair->last >= 0 && b->occurrences[pair->last].word == word) continue;
@@ -11650,14 +11640,12 @@ static int mde__json_read_tokens(mde__json_reading *r, const mde_json *vocab, co
 static int mde__json_read_merges(mde__json_reading *r, const mde_json *merges)
 {
     enum { limit = 1024 };          /* bytes of a token that is merged */
-    mde__json_bpe *j = r->json;
     const mde_json *entry;
-    mde__rule rule, *slot;
+    mde__rule rule;
+    size_t slots = 16;
     char bytes[2 * limit];
-    for (j->slots = 16; j->slots / 2 < merges->length;) j->slots *= 2;
-    j->rules = (mde__rule *)mde_alloc(r->context, j->slots, sizeof *j->rules);
-    if (!j->rules) return 0;
-    for (size_t i = 0; i < j->slots; i++) j->rules[i].id = -1;
+    while (slots / 2 < merges->length) slots *= 2;
+    if (!mde__rules_start(r->context, &r->json->rules, slots)) return 0;
     rule.rank = 0;
     for (entry = merges->child; entry; entry = entry->next, rule.rank++) {
         const mde_json *pair = entry->kind == MDE_JSON_ARRAY ? entry->child : NULL;
@@ -11678,8 +11666,7 @@ static int mde__json_read_merges(mde__json_reading *r, const mde_json *merges)
             return !mde_fail(r->context, MDE_BAD_FILE, "%s: model: merge %d: expected two tokens of the vocabulary "
                              "that make a third", r->name, (int)rule.rank);
         }
-        slot = &j->rules[mde__rule_slot(j, rule.left, rule.right)];
-        *slot = rule;
+        *mde__rule_of(&r->json->rules, rule.left, rule.right) = rule;
     }
     return 1;
 }
