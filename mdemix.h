@@ -1329,7 +1329,7 @@ struct mde_context {
     size_t used;                    /* bytes of `current` */
 
     mde_node **tape;
-    int64_t tape_count, tape_capacity;
+    int64_t tape_count;
     int recording;
     mde_tensor *sink[MDE_MAX_INPUTS];   /* where the fused VJP that runs may leave its gradients; see mde__sink */
     int sink_adds[MDE_MAX_INPUTS];
@@ -1357,50 +1357,59 @@ static void mde__unlocalize(char *text)
     memmove(found + 1, found + length, strlen(found + length) + 1);
 }
 
-/* vsnprintf free of locale, for sentences: each conversion is printed alone, since a comma in the whole may be another
-   than the decimal one. A NaN has no sign, which depends on the machine. A conversion that is not known ends the
-   text. */
-static void mde__print_list(char *out, size_t size, const char *format, va_list arguments)
+/* Arguments that one function hands on to another, which takes some of them. */
+typedef struct mde__arguments { va_list list; } mde__arguments;
+
+/* Prints the conversion that begins with the % at p, free of locale, and returns its length; 0 when it is not known. */
+static size_t mde__print_conversion(char *out, size_t size, const char *p, mde__arguments *arguments)
 {
     char conversion[24];
+    size_t flags = 1 + strspn(p + 1, "-+ #0123456789.*"), letter = flags + strspn(p + flags, "hlz");
+    int width = -1;
+    if (letter + 2 > sizeof conversion) return 0;
+    memcpy(conversion, p, letter + 1);
+    conversion[letter + 1] = 0;
+    if (memchr(conversion, '*', letter)) width = va_arg(arguments->list, int);
+#define MDE__PRINT_AS(type) \
+    (width < 0 ? snprintf(out, size, conversion, va_arg(arguments->list, type)) \
+               : snprintf(out, size, conversion, width, va_arg(arguments->list, type)))
+    switch (p[letter]) {
+    case '%': snprintf(out, size, "%%"); break;
+    case 's': MDE__PRINT_AS(const char *); break;
+    case 'p': MDE__PRINT_AS(void *); break;
+    case 'c': MDE__PRINT_AS(int); break;
+    case 'd': case 'i': case 'u': case 'x': case 'X':
+        if (p[flags] == 'z') MDE__PRINT_AS(size_t);
+        else if (p[flags] == 'l' && p[flags + 1] == 'l') MDE__PRINT_AS(long long);
+        else if (p[flags] == 'l') MDE__PRINT_AS(long);
+        else MDE__PRINT_AS(int);
+        break;
+    case 'g': case 'f': case 'e':
+        MDE__PRINT_AS(double);
+        mde__unlocalize(out);
+        break;
+    default: return 0;
+    }
+#undef MDE__PRINT_AS
+    return letter + 1;
+}
+
+/* vsnprintf for sentences: each conversion is printed alone, since a comma in the whole may be another than the decimal
+   one. A NaN has no sign, which depends on the machine. A conversion that is not known ends the text. */
+static void mde__print_list(char *out, size_t size, const char *format, va_list arguments)
+{
+    mde__arguments rest;
     size_t length;
+    va_copy(rest.list, arguments);
     out[0] = 0;
     for (size_t at = 0; *format && at + 1 < size; at += strlen(out + at), format += length) {
-        size_t flags = *format == '%' ? 1 + strspn(format + 1, "-+ #0123456789.*") : 0, letter = flags;
-        int width = -1;
-        if (flags) letter += strspn(format + flags, "hlz");
-        length = flags ? letter + 1 : strcspn(format, "%");
-        if (length + 1 > (flags ? sizeof conversion : SIZE_MAX)) return;
-        if (!flags) {
-            snprintf(out + at, size - at, "%.*s", (int)length, format);
-            continue;
-        }
-        memcpy(conversion, format, length);
-        conversion[length] = 0;
-        if (memchr(conversion, '*', length)) width = va_arg(arguments, int);
-#define MDE__PRINT_AS(type) \
-    (width < 0 ? snprintf(out + at, size - at, conversion, va_arg(arguments, type)) \
-               : snprintf(out + at, size - at, conversion, width, va_arg(arguments, type)))
-        switch (format[letter]) {
-        case '%': snprintf(out + at, size - at, "%%"); break;
-        case 's': MDE__PRINT_AS(const char *); break;
-        case 'p': MDE__PRINT_AS(void *); break;
-        case 'c': MDE__PRINT_AS(int); break;
-        case 'd': case 'i': case 'u': case 'x': case 'X':
-            if (format[flags] == 'z') MDE__PRINT_AS(size_t);
-            else if (format[flags] == 'l' && format[flags + 1] == 'l') MDE__PRINT_AS(long long);
-            else if (format[flags] == 'l') MDE__PRINT_AS(long);
-            else MDE__PRINT_AS(int);
-            break;
-        case 'g': case 'f': case 'e':
-            MDE__PRINT_AS(double);
-            mde__unlocalize(out + at);
-            if (strstr(out + at, "nan")) snprintf(out + at, size - at, "nan");
-            break;
-        default: return;
-        }
-#undef MDE__PRINT_AS
+        int plain = *format != '%';
+        length = plain ? strcspn(format, "%") : mde__print_conversion(out + at, size - at, format, &rest);
+        if (length == 0) break;
+        if (plain) snprintf(out + at, size - at, "%.*s", (int)length, format);
+        else if (strchr("gfe", format[length - 1]) && strstr(out + at, "nan")) snprintf(out + at, size - at, "nan");
     }
+    va_end(rest.list);
 }
 
 MDE__PRINTF(3, 4)
@@ -1472,13 +1481,17 @@ static int mde__mul_size(size_t a, size_t b, size_t *out)
     return !b || a <= SIZE_MAX / b;
 }
 
-/* For NaNs that are kept, in arrays and files: the sign of NAN depends on the compiler. */
-static double mde__quiet_nan(void)
+static double mde__from_bits(uint64_t bits)
 {
-    const uint64_t bits = UINT64_C(0x7ff8000000000000);
     double x;
     memcpy(&x, &bits, sizeof x);
     return x;
+}
+
+/* For NaNs that are kept, in arrays and files: the sign of NAN depends on the compiler. */
+static double mde__quiet_nan(void)
+{
+    return mde__from_bits(UINT64_C(0x7ff8000000000000));
 }
 
 static size_t mde__skip_digits(const char *text, size_t i, size_t length)
@@ -2022,31 +2035,26 @@ MDEDEF unsigned char *mde_file_read(mde_context *c, const char *path, size_t lim
     if (!file) return NULL;
     bytes = (unsigned char *)mde__allocate_block(c, capacity, 1);
     while (bytes) {
+        unsigned char *larger;
         length += fread(bytes + length, 1, capacity - 1 - length, file);
-        if (length < capacity - 1) break;
-        if (length > limit) break;
-        {
-            unsigned char *larger = (unsigned char *)mde__realloc(c, bytes, capacity, 2);
-            if (!larger) mde_release(c, bytes);
-            bytes = larger;
-            capacity *= 2;
-        }
+        if (length < capacity - 1 || length > limit) break;
+        larger = (unsigned char *)mde__realloc(c, bytes, capacity, 2);
+        if (!larger) break;
+        bytes = larger;
+        capacity *= 2;
     }
-    if (bytes && ferror(file)) {
+    if (ferror(file)) {
         mde_fail(c, MDE_IO, "%s: cannot be read: %s", path, strerror(errno));
-        mde_release(c, bytes);
-        bytes = NULL;
+    } else if (length > limit) {
+        mde_fail(c, MDE_BAD_FILE, "%s: is larger than the %zu bytes that are accepted here", path, limit);
     }
     fclose(file);
-    if (bytes && length > limit) {
-        mde_fail(c, MDE_BAD_FILE, "%s: is larger than the %zu bytes that are accepted here", path, limit);
+    if (mde__bad(c)) {
         mde_release(c, bytes);
-        bytes = NULL;
+        return NULL;
     }
-    if (bytes) {
-        bytes[length] = 0;
-        *size = length;
-    }
+    bytes[length] = 0;
+    *size = length;
     return bytes;
 }
 
@@ -2398,15 +2406,10 @@ MDEDEF void mde_names_free(mde_context *c, mde_names *names)
 
 static mde_status mde_names_add(mde_context *c, mde_names *names, const char *name)
 {
-    char *copy = mde__copy_text(c, name), **items;
-    if (!copy) return c->status;
-    items = (char **)mde__room(c, names->items, (size_t)names->count + 1, sizeof *items);
-    if (items) {
-        names->items = items;
-        names->items[names->count++] = copy;
-    } else {
-        mde_release(c, copy);
-    }
+    char *copy, **items = (char **)mde__room(c, names->items, (size_t)names->count + 1, sizeof *items);
+    if (items) names->items = items;
+    copy = mde__copy_text(c, name);
+    if (copy) names->items[names->count++] = copy;
     return c->status;
 }
 
@@ -2415,36 +2418,34 @@ MDEDEF mde_status mde_folder_list(mde_context *c, const char *path, mde_names *n
 {
     memset(names, 0, sizeof *names);
     if (mde__bad(c)) return mde_context_status(c);
-    {
 #ifdef _WIN32
-        WIN32_FIND_DATAW found;
-        wchar_t wide[1024];
-        char pattern[4096], name[1024];
-        HANDLE handle = INVALID_HANDLE_VALUE;
-        snprintf(pattern, sizeof pattern, "%s/*", path);
-        if (mde__wide(pattern, wide)) mde__succeeded((handle = FindFirstFileW(wide, &found)) != INVALID_HANDLE_VALUE);
-        if (handle == INVALID_HANDLE_VALUE) {
-            return mde_fail(c, MDE_IO, "%s: the folder cannot be read: %s", path, strerror(errno));
-        }
-        do {
-            if (WideCharToMultiByte(CP_UTF8, 0, found.cFileName, -1, name, sizeof name, NULL, NULL) <= 0) continue;
-            if (name[0] != '.' && mde_names_add(c, names, name) != MDE_OK) break;
-        } while (FindNextFileW(handle, &found));
-        if (!mde__bad(c) && !mde__succeeded(GetLastError() == ERROR_NO_MORE_FILES)) {
-            mde_fail(c, MDE_IO, "%s: the folder cannot be read: %s", path, strerror(errno));
-        }
-        FindClose(handle);
-#else
-        struct dirent *entry;
-        DIR *folder = opendir(path);
-        if (!folder) return mde_fail(c, MDE_IO, "%s: the folder cannot be read: %s", path, strerror(errno));
-        for (errno = 0; (entry = readdir(folder)) != NULL; errno = 0) {
-            if (entry->d_name[0] != '.' && mde_names_add(c, names, entry->d_name) != MDE_OK) break;
-        }
-        if (!entry && errno) mde_fail(c, MDE_IO, "%s: the folder cannot be read: %s", path, strerror(errno));
-        closedir(folder);
-#endif
+    WIN32_FIND_DATAW found;
+    wchar_t wide[1024];
+    char pattern[4096], name[1024];
+    HANDLE handle = INVALID_HANDLE_VALUE;
+    snprintf(pattern, sizeof pattern, "%s/*", path);
+    if (mde__wide(pattern, wide)) mde__succeeded((handle = FindFirstFileW(wide, &found)) != INVALID_HANDLE_VALUE);
+    if (handle == INVALID_HANDLE_VALUE) {
+        return mde_fail(c, MDE_IO, "%s: the folder cannot be read: %s", path, strerror(errno));
     }
+    do {
+        if (WideCharToMultiByte(CP_UTF8, 0, found.cFileName, -1, name, sizeof name, NULL, NULL) <= 0) continue;
+        if (name[0] != '.' && mde_names_add(c, names, name) != MDE_OK) break;
+    } while (FindNextFileW(handle, &found));
+    if (!mde__bad(c) && !mde__succeeded(GetLastError() == ERROR_NO_MORE_FILES)) {
+        mde_fail(c, MDE_IO, "%s: the folder cannot be read: %s", path, strerror(errno));
+    }
+    FindClose(handle);
+#else
+    struct dirent *entry;
+    DIR *folder = opendir(path);
+    if (!folder) return mde_fail(c, MDE_IO, "%s: the folder cannot be read: %s", path, strerror(errno));
+    for (errno = 0; (entry = readdir(folder)) != NULL; errno = 0) {
+        if (entry->d_name[0] != '.' && mde_names_add(c, names, entry->d_name) != MDE_OK) break;
+    }
+    if (!entry && errno) mde_fail(c, MDE_IO, "%s: the folder cannot be read: %s", path, strerror(errno));
+    closedir(folder);
+#endif
     if (c->status != MDE_OK) mde_names_free(c, names);
     else if (names->count > 1) qsort(names->items, (size_t)names->count, sizeof *names->items, mde__compare_names);
     return c->status;
@@ -2495,21 +2496,17 @@ MDEDEF void mde_text_free(mde_text *t)
 
 static void mde__text_add_bytes(mde_text *t, const char *bytes, size_t length)
 {
+    char *room;
     if (!t || mde__bad(t->context)) return;
-    if (length >= t->capacity - t->length) {
-        size_t capacity = t->capacity;
-        char *larger;
-        if (length > SIZE_MAX / 4 - t->length) {
-            mde_fail(t->context, MDE_OUT_OF_MEMORY, "out of memory: a text of %zu bytes cannot take %zu more",
-                     t->length, length);
-            return;
-        }
-        while (length >= capacity - t->length) capacity *= 2;
-        larger = (char *)mde__realloc(t->context, t->bytes, capacity, 1);
-        if (!larger) return;
-        t->bytes = larger;
-        t->capacity = capacity;
+    if (length > SIZE_MAX / 4 - t->length) {
+        mde_fail(t->context, MDE_OUT_OF_MEMORY, "out of memory: a text of %zu bytes cannot take %zu more", t->length,
+                 length);
+        return;
     }
+    room = (char *)mde__room(t->context, t->bytes, t->length + length + 1, 1);
+    if (!room) return;
+    t->bytes = room;
+    t->capacity = mde__block_of(room)->bytes;
     memcpy(t->bytes + t->length, bytes, length);
     t->length += length;
     t->bytes[t->length] = 0;
@@ -2555,15 +2552,13 @@ MDEDEF void mde_text_add_fixed(mde_text *t, double value, int decimals)
     mde__text_add_bytes(t, buffer, mde__print_number(buffer, value, 'f', decimals));
 }
 
-/* Length of a conversion of printf at p (behind the %), 0 if it is none of those that are known here; *kind is its
-   letter, or 'z', 'l' for a size_t or a long long. */
-static size_t mde__conversion_length(const char *p, char *kind)
+/* Length of a conversion of printf at p (behind the %), 0 if it is none of those that are known here. */
+static size_t mde__conversion_length(const char *p)
 {
     size_t n = strspn(p, "-0");
     n += strspn(p + n, "0123456789");
     if (p[n] == '.') n += 1 + strspn(p + n + 1, "0123456789");
     if (n > 12) return 0;
-    *kind = p[n];
     if (p[n] == 'l' && p[n + 1] == 'l' && p[n + 2] && strchr("dux", p[n + 2])) return n + 3;
     if (p[n] == 'z' && p[n + 1] == 'u') return n + 2;
     return p[n] && strchr("sdcgf%", p[n]) ? n + 1 : 0;
@@ -2571,50 +2566,36 @@ static size_t mde__conversion_length(const char *p, char *kind)
 
 static void mde__format_list(mde_text *t, int html, const char *format, va_list arguments)
 {
-    char conversion[20], buffer[400], kind = 0;
-    const char *p = format, *plain;
+    char buffer[400];
+    mde__arguments rest;
+    size_t length;
     if (!t || !format || mde__bad(t->context)) return;
-    for (;;) {
-        size_t length;
-        for (plain = p; *p && *p != '%'; p++) {}
-        mde__text_add_bytes(t, plain, (size_t)(p - plain));
-        if (!*p) break;
-        length = mde__conversion_length(p + 1, &kind);
-        if (length == 0) {
+    va_copy(rest.list, arguments);
+    for (const char *p = format; *p; p += length) {
+        char kind;
+        length = strcspn(p, "%");
+        mde__text_add_bytes(t, p, length);
+        if (length) continue;
+        length = 1 + mde__conversion_length(p + 1);
+        kind = p[length - 1];
+        if (length == 1) {
             mde_fail(t->context, MDE_BAD_ARGUMENT, "text: the format \"%.200s\" has a conversion that is not known",
                      format);
             break;
         }
-        memcpy(conversion, p, length + 1);
-        conversion[length + 1] = 0;
-        p += length + 1;
-        buffer[0] = 0;
-        if (kind == 's' && length == 1) {
-            const char *string = va_arg(arguments, const char *);
+        if (kind == 's' && length == 2) {
+            const char *string = va_arg(rest.list, const char *);
             if (html) mde_text_add_html(t, string);
             else mde_text_add(t, string);
-        } else if (kind == 's') {
-            snprintf(buffer, sizeof buffer, conversion, va_arg(arguments, const char *));
-        } else if (kind == 'c') {
-            buffer[0] = (char)va_arg(arguments, int);
-            buffer[1] = 0;
-        } else if (kind == 'd') {
-            snprintf(buffer, sizeof buffer, conversion, va_arg(arguments, int));
-        } else if (kind == 'l') {
-            snprintf(buffer, sizeof buffer, conversion, va_arg(arguments, long long));
-        } else if (kind == 'z') {
-            snprintf(buffer, sizeof buffer, conversion, va_arg(arguments, size_t));
-        } else if (kind == 'g' && length == 1) {
-            mde_text_add_number(t, va_arg(arguments, double), 9);
-        } else if (kind == 'g' || kind == 'f') {
-            snprintf(buffer, sizeof buffer, conversion, va_arg(arguments, double));
-            mde__tidy_number(buffer);
+        } else if (kind == 'g' && length == 2) {
+            mde_text_add_number(t, va_arg(rest.list, double), 9);
         } else {
-            buffer[0] = '%';
-            buffer[1] = 0;
+            mde__print_conversion(buffer, sizeof buffer, p, &rest);
+            if (kind == 'g' || kind == 'f') mde__tidy_number(buffer);
+            mde_text_add(t, buffer);
         }
-        mde_text_add(t, buffer);
     }
+    va_end(rest.list);
 }
 
 MDEDEF void mde_text_format(mde_text *t, const char *format, ...)
@@ -3369,18 +3350,23 @@ static MDE__INLINE uint64_t mde__get_bytes(const unsigned char *p, int size, int
     return value;
 }
 
+static void mde__put_bytes(unsigned char *p, int size, uint64_t value)
+{
+    for (int i = 0; i < size; i++) p[i] = (unsigned char)(value >> (8 * i) & 0xFFu);
+}
+
+static uint64_t mde__hash_number(uint64_t hash, uint64_t number, int size)
+{
+    unsigned char bytes[8];
+    mde__put_bytes(bytes, size, number);
+    return mde__hash(hash, bytes, (size_t)size);
+}
+
 static MDE__INLINE float mde__float_of_bits(uint32_t bits)
 {
     float value;
     memcpy(&value, &bits, sizeof value);
     return value;
-}
-
-static double mde__from_bits(uint64_t bits)
-{
-    double x;
-    memcpy(&x, &bits, sizeof x);
-    return x;
 }
 
 static uint64_t mde__to_bits(double x)
@@ -4120,11 +4106,6 @@ MDEDEF mde_safetensors *mde_safetensors_read(mde_context *c, const char *path)
     return file;
 }
 
-static void mde__put_bytes(unsigned char *p, int size, uint64_t value)
-{
-    for (int i = 0; i < size; i++) p[i] = (unsigned char)(value >> (8 * i) & 0xFFu);
-}
-
 static void mde__put_float(unsigned char *p, float value)
 {
     uint32_t bits;
@@ -4410,10 +4391,7 @@ static void mde__philox(uint32_t counter[4], uint32_t key0, uint32_t key1)
 
 MDEDEF mde_random mde_random_start(uint64_t seed, uint64_t stream)
 {
-    mde_random r;
-    r.seed = seed;
-    r.stream = stream;
-    r.position = 0;
+    mde_random r = { seed, stream, 0 };
     return r;
 }
 
@@ -7939,13 +7917,9 @@ MDEDEF int mde_set_recording(mde_context *c, int on)
 
 static void mde__record(mde_context *c, mde_node *node)
 {
-    if (c->tape_count == c->tape_capacity) {
-        int64_t capacity = c->tape_capacity ? c->tape_capacity * 2 : 1024;
-        mde_node **tape = (mde_node **)mde__realloc(c, (void *)c->tape, (size_t)capacity, sizeof *tape);
-        if (!tape) return;
-        c->tape = tape;
-        c->tape_capacity = capacity;
-    }
+    mde_node **tape = (mde_node **)mde__room(c, (void *)c->tape, (size_t)c->tape_count + 1, sizeof *tape);
+    if (!tape) return;
+    c->tape = tape;
     node->index = c->tape_count;
     c->tape[c->tape_count++] = node;
     node->out->node = node;
@@ -8006,14 +7980,6 @@ MDEDEF mde_tensor *mde_apply(mde_context *c, const mde_op *op, mde_tensor *const
 
 /* ---- Backward ---- */
 
-static int mde__is_among(const mde_tensor *t, int n, mde_tensor *const *x)
-{
-    for (int i = 0; i < n; i++) {
-        if (x[i] == t) return 1;
-    }
-    return 0;
-}
-
 static int mde__is_parameter(const mde_tensor *t)
 {
     return !t->node && t->requires_grad && t->grad;
@@ -8022,7 +7988,9 @@ static int mde__is_parameter(const mde_tensor *t)
 /* Whether the walk has to bring a gradient to t: x lists the goals; without a list every parameter is one. */
 static int mde__is_goal(const mde_tensor *t, int n, mde_tensor *const *x)
 {
-    return x ? mde__is_among(t, n, x) : mde__is_parameter(t);
+    if (!x) return mde__is_parameter(t);
+    for (int i = 0; i < n; i++) if (x[i] == t) return 1;
+    return 0;
 }
 
 /* For each node up to y's, one bit an input: set where a goal lies behind that input. */
@@ -8251,14 +8219,7 @@ MDEDEF mde_status mde_grad(mde_context *c, mde_tensor *y, int n, mde_tensor *con
 
 static mde_args mde__make_args(int64_t i0, int64_t i1, int64_t i2, double f0, double f1, const void *p)
 {
-    mde_args args;
-    memset(&args, 0, sizeof args);
-    args.i[0] = i0;
-    args.i[1] = i1;
-    args.i[2] = i2;
-    args.f[0] = f0;
-    args.f[1] = f1;
-    args.p = p;
+    mde_args args = { { i0, i1, i2 }, { f0, f1 }, p };
     return args;
 }
 
@@ -8279,10 +8240,7 @@ static int mde__equal_shapes(mde_context *c, const char *op, mde_tensor *const *
 static mde_tensor *mde__apply3(mde_context *c, const mde_op *op, mde_tensor *x, mde_tensor *y, mde_tensor *z,
                                const mde_args *args)
 {
-    mde_tensor *in[3];
-    in[0] = x;
-    in[1] = y;
-    in[2] = z;
+    mde_tensor *in[3] = { x, y, z };
     return mde_apply(c, op, in, args);
 }
 
@@ -8542,11 +8500,16 @@ MDE__BINARY_FUNCTIONS(MDE__BINARY_OP)
 
 /* ---- Shape and order ---- */
 
+static void mde__shape_from_args(const mde_args *args, mde_tensor *out)
+{
+    out->rank = (int)args->i[7];
+    memcpy(out->shape, args->i, sizeof out->shape);
+}
+
 static int mde__reshape_shape(MDE__SHAPE)
 {
     char a[128], b[128];
-    out->rank = (int)args->i[7];
-    memcpy(out->shape, args->i, (size_t)out->rank * sizeof *out->shape);
+    mde__shape_from_args(args, out);
     out->data = in[0]->data;
     if (mde__shape_count(c, "reshape", out->rank, out->shape) == in[0]->count) return 1;
     return !mde_fail(c, MDE_BAD_SHAPE, "reshape: x is %s, which has not as many elements as %s",
@@ -8758,12 +8721,6 @@ static int mde__broadcast_strides(const mde_tensor *narrow, const mde_tensor *wi
     return 1;
 }
 
-static void mde__shape_from_args(const mde_args *args, mde_tensor *out)
-{
-    out->rank = (int)args->i[7];
-    memcpy(out->shape, args->i, sizeof out->shape);
-}
-
 static int mde__broadcast_shape(MDE__SHAPE)
 {
     int64_t strides[MDE_MAX_RANK];
@@ -8925,12 +8882,7 @@ static int64_t mde__rows(const mde_tensor *x)
 /* Sum or mean over the last axis, which stays with size 1. */
 static mde_tensor *mde__sum_last(mde_context *c, mde_tensor *x, double scale)
 {
-    int64_t shape[MDE_MAX_RANK];
-    mde_tensor *sum;
-    if (!x) return NULL;
-    memcpy(shape, x->shape, sizeof shape);
-    shape[x->rank - 1] = 1;
-    sum = mde_sum_to(c, x, x->rank, shape);
+    mde_tensor *sum = x ? mde_sum_axis(c, x, x->rank - 1) : NULL;
     return scale == 1 ? sum : mde_affine(c, sum, scale, 0);
 }
 
@@ -9035,91 +8987,60 @@ static mde__row_norm mde__norm_of(const mde_node *node)
     return norm;
 }
 
-static void mde__rms_norm_forward(MDE__FORWARD)
-{
-    mde__row_norm norm;
-    int64_t rows = mde__rows(node->out);
-    if (!node->saved) node->saved = (float *)mde_scratch(c, (size_t)rows, sizeof *node->saved);
-    if (!node->saved) return;
-    norm = mde__norm_of(node);
-    mde__rms_norm_rows(c, &norm, node->out->data);
-}
-
-/* With n = x r, r = 1 / rms: dx = r (g' - n mean(g' n)), g' = g gain; dgain = sum g n. */
-static void mde__rms_norm_vjp(MDE__VJP)
-{
-    mde_tensor *x = node->in[0], *gain = node->in[1];
-    double width = 1.0 / (double)mde__last(x);
-    mde_tensor *rms = mde_sqrt(c, mde_affine(c, mde__sum_last(c, mde_mul(c, x, x), width), 1, node->args.f[0]));
-    mde_tensor *normed = mde_div(c, x, rms);
-    if (want & 1) {
-        mde_tensor *scaled = mde_mul(c, g, gain);
-        mde_tensor *along = mde_mul(c, normed, mde__sum_last(c, mde_mul(c, scaled, normed), width));
-        din[0] = mde_div(c, mde_sub(c, scaled, along), rms);
-    }
-    if (want & 2) din[1] = mde_sum_to(c, mde_mul(c, g, normed), 1, gain->shape);
-}
-
-static void mde__rms_norm_vjp_fast(MDE__VJP)
-{
-    mde__row_norm norm = mde__norm_of(node);
-    int add = 0;
-    if (want & 1) din[0] = mde__sink(c, node, 0, &add);
-    if (want & 2) din[1] = mde__sink_of_sums(c, node, 1);
-    if (mde__bad(c)) return;
-    mde__norm_rows_vjp(c, mde__kernel_rms_norm_vjp(c->simd), &norm, g->data, add, din[0] ? din[0]->data : NULL,
-                       din[1] ? din[1]->data : NULL, NULL);
-}
-static const mde_op mde__op_rms_norm = { "rms_norm", 2, mde__rms_norm_shape, mde__rms_norm_forward, mde__rms_norm_vjp,
-                                         mde__rms_norm_vjp_fast };
-
 static int mde__layer_norm_shape(MDE__SHAPE)
 {
     return mde__norm_shape(c, in, "layer_norm", 3, out);
 }
 
-static void mde__layer_norm_forward(MDE__FORWARD)
+static void mde__norm_forward(MDE__FORWARD)
 {
+    int layer = node->op->inputs == 3;
+    size_t rows = (size_t)mde__rows(node->out);
     mde__row_norm norm;
-    int64_t rows = mde__rows(node->out);
-    if (!node->saved) node->saved = (float *)mde_scratch(c, (size_t)rows * 2, sizeof *node->saved);
+    if (!node->saved) node->saved = (float *)mde_scratch(c, layer ? 2 * rows : rows, sizeof *node->saved);
     if (!node->saved) return;
     norm = mde__norm_of(node);
-    mde__layer_norm_rows(c, &norm, node->out->data);
+    if (layer) mde__layer_norm_rows(c, &norm, node->out->data);
+    else mde__rms_norm_rows(c, &norm, node->out->data);
 }
 
-/* As for rms_norm, with x less its mean, and the gradient less its mean. */
-static void mde__layer_norm_vjp(MDE__VJP)
+/* With n = x r, r = 1 / rms: dx = r (g' - n mean(g' n)), g' = g gain; dgain = sum g n. In a layer norm x and g' are
+   less their means, and dbias = sum g. */
+static void mde__norm_vjp(MDE__VJP)
 {
     mde_tensor *x = node->in[0], *gain = node->in[1];
+    int layer = node->op->inputs == 3;
     double width = 1.0 / (double)mde__last(x);
-    mde_tensor *centred = mde_sub(c, x, mde__sum_last(c, x, width));
-    mde_tensor *variance = mde__sum_last(c, mde_mul(c, centred, centred), width);
-    mde_tensor *sd = mde_sqrt(c, mde_affine(c, variance, 1, node->args.f[0]));
-    mde_tensor *normed = mde_div(c, centred, sd);
+    mde_tensor *centred = layer ? mde_sub(c, x, mde__sum_last(c, x, width)) : x;
+    mde_tensor *square = mde__sum_last(c, mde_mul(c, centred, centred), width);
+    mde_tensor *rms = mde_sqrt(c, mde_affine(c, square, 1, node->args.f[0]));
+    mde_tensor *normed = mde_div(c, centred, rms);
     if (want & 1) {
         mde_tensor *scaled = mde_mul(c, g, gain);
         mde_tensor *along = mde_mul(c, normed, mde__sum_last(c, mde_mul(c, scaled, normed), width));
-        mde_tensor *rest = mde_sub(c, mde_sub(c, scaled, mde__sum_last(c, scaled, width)), along);
-        din[0] = mde_div(c, rest, sd);
+        if (layer) scaled = mde_sub(c, scaled, mde__sum_last(c, scaled, width));
+        din[0] = mde_div(c, mde_sub(c, scaled, along), rms);
     }
     if (want & 2) din[1] = mde_sum_to(c, mde_mul(c, g, normed), 1, gain->shape);
     if (want & 4) din[2] = mde_sum_to(c, g, 1, gain->shape);
 }
 
-static void mde__layer_norm_vjp_fast(MDE__VJP)
+static void mde__norm_vjp_fast(MDE__VJP)
 {
     mde__row_norm norm = mde__norm_of(node);
-    int add = 0;
+    int add = 0, layer = node->op->inputs == 3;
     if (want & 1) din[0] = mde__sink(c, node, 0, &add);
     if (want & 2) din[1] = mde__sink_of_sums(c, node, 1);
     if (want & 4) din[2] = mde__sink_of_sums(c, node, 2);
     if (mde__bad(c)) return;
-    mde__norm_rows_vjp(c, mde__kernel_layer_norm_vjp(c->simd), &norm, g->data, add, din[0] ? din[0]->data : NULL,
-                       din[1] ? din[1]->data : NULL, din[2] ? din[2]->data : NULL);
+    mde__norm_rows_vjp(c, layer ? mde__kernel_layer_norm_vjp(c->simd) : mde__kernel_rms_norm_vjp(c->simd), &norm,
+                       g->data, add, din[0] ? din[0]->data : NULL, din[1] ? din[1]->data : NULL,
+                       din[2] ? din[2]->data : NULL);
 }
-static const mde_op mde__op_layer_norm = { "layer_norm", 3, mde__layer_norm_shape, mde__layer_norm_forward,
-                                           mde__layer_norm_vjp, mde__layer_norm_vjp_fast };
+static const mde_op mde__op_rms_norm = { "rms_norm", 2, mde__rms_norm_shape, mde__norm_forward, mde__norm_vjp,
+                                         mde__norm_vjp_fast };
+static const mde_op mde__op_layer_norm = { "layer_norm", 3, mde__layer_norm_shape, mde__norm_forward, mde__norm_vjp,
+                                           mde__norm_vjp_fast };
 
 /* ---- Rows by number ---- */
 
@@ -9135,12 +9056,16 @@ static int mde__check_ids(mde_context *c, const char *op, const mde_args *args, 
     return ids != NULL;
 }
 
-static int mde__gather_shape(MDE__SHAPE)
+/* 1 for a matrix; else an error that begins with `what`. */
+static int mde__check_matrix(mde_context *c, const char *what, const mde_tensor *x, const char *expected)
 {
     char a[128];
-    if (in[0]->rank != 2) {
-        return !mde_fail(c, MDE_BAD_SHAPE, "gather: the table is %s; expected [n, width]", mde__shape_text(in[0], a));
-    }
+    return x->rank == 2 || !mde_fail(c, MDE_BAD_SHAPE, "%s %s; expected %s", what, mde__shape_text(x, a), expected);
+}
+
+static int mde__gather_shape(MDE__SHAPE)
+{
+    if (!mde__check_matrix(c, "gather: the table is", in[0], "[n, width]")) return 0;
     out->rank = 2;
     out->shape[0] = args->i[0];
     out->shape[1] = in[0]->shape[1];
@@ -9184,10 +9109,7 @@ static const mde_op mde__op_gather = { "gather", 1, mde__gather_shape, mde__gath
 /* args: p ids, i[0] their count, i[1] rows of the result */
 static int mde__scatter_shape(MDE__SHAPE)
 {
-    char a[128];
-    if (in[0]->rank != 2) {
-        return !mde_fail(c, MDE_BAD_SHAPE, "scatter_add: x is %s; expected [count, width]", mde__shape_text(in[0], a));
-    }
+    if (!mde__check_matrix(c, "scatter_add: x is", in[0], "[count, width]")) return 0;
     out->rank = 2;
     out->shape[0] = args->i[1];
     out->shape[1] = in[0]->shape[1];
@@ -9241,13 +9163,11 @@ static void mde__embed_forward(MDE__FORWARD)
 
 static void mde__embed_vjp(MDE__VJP)
 {
-    int64_t start = node->args.i[1], time = node->args.i[2], width = mde__last(g), shape[3];
+    int64_t start = node->args.i[1], time = node->args.i[2];
+    const int64_t shape[3] = { node->args.i[0] / time, time, mde__last(g) };
     mde_tensor *sum;
     if (want & 1) din[0] = mde_scatter_add(c, g, node->in[0]->shape[0], (const int32_t *)node->args.p);
     if (!(want & 2)) return;
-    shape[0] = node->args.i[0] / time;
-    shape[1] = time;
-    shape[2] = width;
     sum = mde_sum_to(c, mde_reshape(c, g, 3, shape), 2, shape + 1);
     din[1] = mde_pad(c, sum, 0, start, node->in[1]->shape[0] - start - time);
 }
@@ -9270,11 +9190,7 @@ static const mde_op mde__op_embed = { "embed", 2, mde__embed_shape, mde__embed_f
 /* args: p targets, i[0] their count */
 static int mde__cross_entropy_shape(MDE__SHAPE)
 {
-    char a[128];
-    if (in[0]->rank != 2) {
-        return !mde_fail(c, MDE_BAD_SHAPE, "cross_entropy: logits are %s; expected [rows, classes]",
-                         mde__shape_text(in[0], a));
-    }
+    if (!mde__check_matrix(c, "cross_entropy: logits are", in[0], "[rows, classes]")) return 0;
     out->rank = 1;
     out->shape[0] = in[0]->shape[0];
     return mde__check_ids(c, "cross_entropy", args, in[0]->shape[1]);
@@ -9299,9 +9215,7 @@ static mde_tensor *mde__softmax_less_targets(mde_context *c, mde_tensor *logits,
 
 static void mde__cross_entropy_vjp(MDE__VJP)
 {
-    int64_t column[2];
-    column[0] = node->in[0]->shape[0];
-    column[1] = 1;
+    const int64_t column[2] = { node->in[0]->shape[0], 1 };
     din[0] = mde_mul(c, mde__softmax_less_targets(c, node->in[0], (const int32_t *)node->args.p),
                      mde_reshape(c, g, 2, column));
 }
@@ -9377,17 +9291,16 @@ static void mde__rope_forward(MDE__FORWARD)
     mde_arena_rewind(c, mark);
 }
 
-/* table: of mde__rope_table for these positions, or NULL to make it when it is needed. */
-static mde_tensor *mde__apply_rope(mde_context *c, mde_tensor *x, double base, int64_t start, int inverse,
-                                   const void *table);
-
 /* A rotation: its transpose rotates back. */
 static void mde__rope_vjp(MDE__VJP)
 {
-    din[0] = mde__apply_rope(c, g, node->args.f[0], node->args.i[0], !node->args.i[1], node->args.p);
+    mde_args args = node->args;
+    args.i[1] = !args.i[1];
+    din[0] = mde_apply(c, node->op, &g, &args);
 }
 static const mde_op mde__op_rope = { "rope", 1, mde__rope_shape, mde__rope_forward, mde__rope_vjp, NULL };
 
+/* table: of mde__rope_table for these positions, or NULL to make it when it is needed. */
 static mde_tensor *mde__apply_rope(mde_context *c, mde_tensor *x, double base, int64_t start, int inverse,
                                    const void *table)
 {
@@ -9516,50 +9429,34 @@ static mde_tensor *mde__swap_time_and_heads(mde_context *c, mde_tensor *x)
 /* Keys or values [batch, keys, kv_heads, dim] as [batch, heads, keys, dim], each head of a group seeing the same. */
 static mde_tensor *mde__repeat_heads(mde_context *c, mde_tensor *x, int64_t heads)
 {
-    int64_t shape[5], group = heads / x->shape[2];
-    mde_tensor *t = mde__swap_time_and_heads(c, x);
-    shape[0] = x->shape[0];
-    shape[1] = x->shape[2];
-    shape[2] = 1;
-    shape[3] = x->shape[1];
-    shape[4] = x->shape[3];
-    t = mde_reshape(c, t, 5, shape);
-    shape[2] = group;
-    t = mde_broadcast_to(c, t, 5, shape);
-    shape[1] = heads;
-    shape[2] = x->shape[1];
-    shape[3] = x->shape[3];
-    return mde_reshape(c, t, 4, shape);
+    int64_t batch = x->shape[0], keys = x->shape[1], kv_heads = x->shape[2], dim = x->shape[3];
+    const int64_t single[5] = { batch, kv_heads, 1, keys, dim }, repeated[4] = { batch, heads, keys, dim };
+    const int64_t groups[5] = { batch, kv_heads, heads / kv_heads, keys, dim };
+    mde_tensor *t = mde_reshape(c, mde__swap_time_and_heads(c, x), 5, single);
+    return mde_reshape(c, mde_broadcast_to(c, t, 5, groups), 4, repeated);
 }
 
 /* The transpose of mde__repeat_heads: sums over each group. */
 static mde_tensor *mde__fold_heads(mde_context *c, mde_tensor *x, const mde_tensor *like)
 {
-    int64_t shape[5];
-    shape[0] = like->shape[0];
-    shape[1] = like->shape[2];
-    shape[2] = x ? x->shape[1] / like->shape[2] : 1;
-    shape[3] = like->shape[1];
-    shape[4] = like->shape[3];
-    x = mde_reshape(c, x, 5, shape);
-    shape[2] = 1;
-    x = mde_sum_to(c, x, 5, shape);
-    shape[2] = like->shape[1];
-    shape[3] = like->shape[3];
-    return mde__swap_time_and_heads(c, mde_reshape(c, x, 4, shape));
+    int64_t batch = like->shape[0], keys = like->shape[1], kv_heads = like->shape[2], dim = like->shape[3];
+    const int64_t groups[5] = { batch, kv_heads, x ? x->shape[1] / kv_heads : 1, keys, dim };
+    const int64_t single[5] = { batch, kv_heads, 1, keys, dim }, folded[4] = { batch, kv_heads, keys, dim };
+    x = mde_sum_to(c, mde_reshape(c, x, 5, groups), 5, single);
+    return mde__swap_time_and_heads(c, mde_reshape(c, x, 4, folded));
 }
 
 /* Probabilities [batch, heads, time, keys] in ops. */
 static mde_tensor *mde__attention_probabilities(mde_context *c, mde_tensor *q, mde_tensor *k, double scale, int causal)
 {
     mde_tensor *scores = mde_affine(c, mde_matmul_t(c, q, k, 0, 1), scale, 0), *mask;
-    int64_t shape[2], i, j;
+    int64_t time, keys, i, j;
     if (!scores || !causal) return mde_softmax(c, scores);
-    shape[0] = scores->shape[2];
-    shape[1] = scores->shape[3];
-    mask = mde_tensor_create(c, 2, shape);
-    for (i = 0; mask && i < shape[0]; i++) {
-        for (j = i + 1 + shape[1] - shape[0]; j < shape[1]; j++) mask->data[i * shape[1] + j] = -1e30f;
+    time = scores->shape[2];
+    keys = scores->shape[3];
+    mask = mde_tensor_create(c, 2, scores->shape + 2);
+    for (i = 0; mask && i < time; i++) {
+        for (j = i + 1 + keys - time; j < keys; j++) mask->data[i * keys + j] = -1e30f;
     }
     return mde_softmax(c, mde_add(c, scores, mask));
 }
@@ -9654,10 +9551,11 @@ static void mde__multiply(mde_context *c, mde_product p, int accumulate, float *
 }
 
 /* out = f(x) W + bias + residual in one op: f, a row of the table or nothing, is computed anew on the way back rather
-   than kept. in: x [rows, ..], W [k, n] (or [n, k], transposed), bias [n], residual [rows, n], then what f takes
-   besides x. args: i[0] transposed, i[1] bits of the inputs that are there (others are a scalar that no one looks at),
-   p f, f[0] f's epsilon */
-enum { MDE__X, MDE__WEIGHT, MDE__BIAS, MDE__RESIDUAL, MDE__GAIN, MDE__SHIFT, MDE__LINEAR_INPUTS };
+   than kept. in: x [rows, ..] and what f takes besides it, in f's order, then W [k, n] (or [n, k], transposed),
+   bias [n], residual [rows, n]. args: i[0] transposed, i[1] bits of the inputs that are there (others are a scalar that
+   no one looks at), p f, f[0] f's epsilon */
+enum { MDE__X, MDE__GAIN, MDE__SHIFT, MDE__WEIGHT, MDE__BIAS, MDE__RESIDUAL, MDE__LINEAR_INPUTS };
+#define MDE__WANTS_X (1u << MDE__X | 1u << MDE__GAIN | 1u << MDE__SHIFT)    /* gradients that go through W */
 
 static int mde__linear_has(const mde_node *node, int input)
 {
@@ -9670,11 +9568,8 @@ static int mde__linear_shape(MDE__SHAPE)
     const mde_tensor *x = in[MDE__X], *w = in[MDE__WEIGHT], *bias = in[MDE__BIAS], *residual = in[MDE__RESIDUAL];
     int transposed = (int)args->i[0], good;
     char a[128], b[128], d[128], e[128];
-    mde_tensor *rest[3], middle;
-    rest[0] = in[MDE__X];
-    rest[1] = in[MDE__GAIN];
-    rest[2] = in[MDE__SHIFT];
-    if (before && !before->shape(c, rest, args, &middle)) return 0;
+    mde_tensor middle;
+    if (before && !before->shape(c, in, args, &middle)) return 0;
     if (!before) mde__take_shape(&middle, x);
     good = x->rank == 2 && w->rank == 2 && middle.shape[1] == w->shape[transposed ? 1 : 0];
     if (good) {
@@ -9695,14 +9590,9 @@ static int mde__linear_shape(MDE__SHAPE)
 /* f as a node of its own; its output is yet to be made. */
 static mde_node mde__linear_before(const mde_node *node)
 {
-    mde_node inner;
-    memset(&inner, 0, sizeof inner);
+    mde_node inner = *node;
     inner.op = (const mde_op *)node->args.p;
-    inner.args.f[0] = node->args.f[0];
-    inner.in[0] = node->in[MDE__X];
-    inner.in[1] = node->in[MDE__GAIN];
-    inner.in[2] = node->in[MDE__SHIFT];
-    inner.saved = node->saved;
+    inner.out = NULL;
     return inner;
 }
 
@@ -9710,10 +9600,8 @@ static mde_node mde__linear_before(const mde_node *node)
 static const float *mde__linear_input(mde_context *c, const mde_node *node, int64_t rows, int64_t k, mde_tensor *out)
 {
     mde_node inner = mde__linear_before(node);
-    int64_t shape[2];
+    const int64_t shape[2] = { rows, k };
     if (!inner.op) return node->in[MDE__X]->data;
-    shape[0] = rows;
-    shape[1] = k;
     inner.out = out ? out : mde__tensor_new(c, 2, shape);
     if (!inner.out) return NULL;
     inner.op->forward(c, &inner);
@@ -9745,12 +9633,11 @@ static void mde__linear_forward(MDE__FORWARD)
 static void mde__linear_vjp_fast(MDE__VJP)
 {
     int transposed = (int)node->args.i[0], adds = 0;
-    int64_t rows = g->shape[0], n = g->shape[1], k = node->in[MDE__WEIGHT]->shape[transposed ? 1 : 0], shape[2];
+    int64_t rows = g->shape[0], n = g->shape[1], k = node->in[MDE__WEIGHT]->shape[transposed ? 1 : 0];
+    const int64_t shape[2] = { rows, k };
     mde_node inner = mde__linear_before(node);
-    mde_tensor *d[MDE_MAX_INPUTS] = { NULL }, *dx = NULL;   /* dx: where that of f(x) goes */
-    unsigned wants_x = want & (1 << MDE__X | 1 << MDE__GAIN | 1 << MDE__SHIFT);
-    shape[0] = rows;
-    shape[1] = k;
+    mde_tensor *dx = NULL;      /* where that of f(x) goes */
+    unsigned wants_x = want & MDE__WANTS_X;
     /* An elementwise f works in place. */
     if (wants_x && !inner.op) dx = mde__sink(c, node, MDE__X, &adds);
     else if (wants_x && inner.op->inputs == 1 && (int64_t)node->in[MDE__X]->count == rows * k) {
@@ -9779,20 +9666,8 @@ static void mde__linear_vjp_fast(MDE__VJP)
     if (!dx) dx = mde__tensor_new(c, 2, shape);
     if (mde__bad(c)) return;
     mde__multiply(c, mde_product_of(0, !transposed, rows, k, n, g->data, node->in[MDE__WEIGHT]->data), adds, dx->data);
-    if (!inner.op) {
-        din[MDE__X] = dx;
-        return;
-    }
-    if (mde__bad(c)) return;
-    /* The sinks of f's inputs, in f's order. */
-    c->sink[1] = c->sink[MDE__GAIN];
-    c->sink[2] = c->sink[MDE__SHIFT];
-    c->sink_adds[1] = c->sink_adds[MDE__GAIN];
-    c->sink_adds[2] = c->sink_adds[MDE__SHIFT];
-    inner.op->vjp_fast(c, &inner, dx, (want & 1) | (want >> MDE__GAIN & 1) << 1 | (want >> MDE__SHIFT & 1) << 2, d);
-    din[MDE__X] = d[0];
-    din[MDE__GAIN] = d[1];
-    din[MDE__SHIFT] = d[2];
+    if (!inner.op) din[MDE__X] = dx;
+    else if (!mde__bad(c)) inner.op->vjp_fast(c, &inner, dx, wants_x, din);
 }
 
 /* By the ops that it is made of. */
@@ -9800,25 +9675,17 @@ static void mde__linear_vjp(MDE__VJP)
 {
     int transposed = (int)node->args.i[0];
     mde_node inner = mde__linear_before(node);
-    mde_tensor *w = node->in[MDE__WEIGHT], *d[MDE_MAX_INPUTS] = { NULL };
-    mde_tensor *x = inner.op ? mde_apply(c, inner.op, inner.in, &inner.args) : node->in[MDE__X];
+    mde_tensor *dx, *x = inner.op ? mde_apply(c, inner.op, inner.in, &inner.args) : node->in[MDE__X];
     if (mde__bad(c)) return;
     if ((want >> MDE__WEIGHT) & 1) {
         din[MDE__WEIGHT] = transposed ? mde_matmul_t(c, g, x, 1, 0) : mde_matmul_t(c, x, g, 1, 0);
     }
     if ((want >> MDE__BIAS) & 1) din[MDE__BIAS] = mde_sum_to(c, g, 1, node->in[MDE__BIAS]->shape);
     if ((want >> MDE__RESIDUAL) & 1) din[MDE__RESIDUAL] = g;
-    d[0] = mde_matmul_t(c, g, w, 0, !transposed);
-    if (!inner.op || !d[0]) {
-        din[MDE__X] = d[0];
-        return;
-    }
-    g = d[0];
+    dx = mde_matmul_t(c, g, node->in[MDE__WEIGHT], 0, !transposed);
     inner.out = x;
-    inner.op->vjp(c, &inner, g, (want & 1) | (want >> MDE__GAIN & 1) << 1 | (want >> MDE__SHIFT & 1) << 2, d);
-    din[MDE__X] = d[0];
-    din[MDE__GAIN] = d[1];
-    din[MDE__SHIFT] = d[2];
+    if (!inner.op) din[MDE__X] = dx;
+    else if (dx) inner.op->vjp(c, &inner, dx, want & MDE__WANTS_X, din);
 }
 static const mde_op mde__op_linear = { "linear", MDE__LINEAR_INPUTS, mde__linear_shape, mde__linear_forward,
                                        mde__linear_vjp, mde__linear_vjp_fast };
@@ -9833,20 +9700,13 @@ typedef struct mde__linear_inputs {
 
 static mde_tensor *mde__apply_linear(mde_context *c, const mde__linear_inputs *l)
 {
-    mde_tensor *in[MDE__LINEAR_INPUTS], *absent;
-    mde_args args;
+    mde_tensor *in[MDE__LINEAR_INPUTS] = { l->x, l->gain, l->shift, l->weight, l->bias, l->residual }, *absent;
+    mde_args args = mde__make_args(l->transposed != 0, 0, 0, l->epsilon, 0, l->before);
     if (mde__bad(c)) return NULL;
     absent = mde_scalar(c, 0);
-    args = mde__make_args(l->transposed != 0, 0, 0, l->epsilon, 0, l->before);
-    in[MDE__X] = l->x;
-    in[MDE__WEIGHT] = l->weight;
-    in[MDE__BIAS] = l->bias;
-    in[MDE__RESIDUAL] = l->residual;
-    in[MDE__GAIN] = l->gain;
-    in[MDE__SHIFT] = l->shift;
     for (int i = 0; i < MDE__LINEAR_INPUTS; i++) {
         if (in[i]) args.i[1] |= (int64_t)1 << i;
-        else if (i > MDE__WEIGHT) in[i] = absent;
+        else if (i != MDE__X && i != MDE__WEIGHT) in[i] = absent;
     }
     return mde_apply(c, &mde__op_linear, in, &args);
 }
@@ -10075,19 +9935,14 @@ static mde_tensor *mde__broadcast_batch(mde_context *c, mde_tensor *x, const mde
 MDEDEF mde_tensor *mde_matmul_t(mde_context *c, mde_tensor *a, mde_tensor *b, int transpose_a, int transpose_b)
 {
     mde_args args = mde__make_args(transpose_a != 0, transpose_b != 0, 0, 0, 0, NULL);
-    mde_tensor *out;
-    int64_t shape[MDE_MAX_RANK];
-    int rank = a ? a->rank : 0;
     if (mde__bad(c)) return NULL;
-    if (a && b && a->rank > 2 && b->rank == 2 && !transpose_a && a->shape[rank - 1] == b->shape[transpose_b ? 1 : 0]) {
+    if (a && b && a->rank > 2 && b->rank == 2 && !transpose_a && mde__last(a) == b->shape[transpose_b ? 1 : 0]) {
         /* One matrix for the whole batch: its rows are the rows of one big product. */
-        memcpy(shape, a->shape, sizeof shape);
-        shape[0] = (int64_t)a->count / a->shape[rank - 1];
-        shape[1] = a->shape[rank - 1];
-        out = mde_matmul_t(c, mde_reshape(c, a, 2, shape), b, 0, transpose_b);
-        memcpy(shape, a->shape, sizeof shape);
-        if (out) shape[rank - 1] = out->shape[1];
-        return out ? mde_reshape(c, out, rank, shape) : NULL;
+        const int64_t flat[2] = { mde__rows(a), mde__last(a) };
+        mde_tensor *out = mde_matmul_t(c, mde_reshape(c, a, 2, flat), b, 0, transpose_b), like = *a;
+        if (!out) return NULL;
+        like.shape[a->rank - 1] = out->shape[1];
+        return mde_reshape(c, out, a->rank, like.shape);
     }
     if (a && b && a->rank > 2 && b->rank == 2) b = mde__broadcast_batch(c, b, a);
     else if (a && b && a->rank == 2 && b->rank > 2) a = mde__broadcast_batch(c, a, b);
@@ -10181,9 +10036,7 @@ MDEDEF mde_tensor *mde_linear(mde_context *c, mde_tensor *x, mde_tensor *weight,
 
 MDEDEF mde_tensor *mde_linear_cross_entropy(mde_context *c, mde_tensor *x, mde_tensor *weight, const int32_t *targets)
 {
-    mde_tensor *in[2];
-    in[0] = x;
-    in[1] = weight;
+    mde_tensor *in[2] = { x, weight };
     return mde__apply_ids(c, &mde__op_linear_cross_entropy, in, x ? x->shape[0] : 0, targets, 0, 0);
 }
 
@@ -10735,14 +10588,15 @@ MDEDEF int mde_print_progress(const mde_progress *p, void *user)
 #define MDE__BEGIN 1
 #define MDE__END 2
 
-/* One line of the merges of a tokenizer.json, in a table with open addressing; id -1: free. */
-typedef struct mde__rule { int32_t left, right, id, rank; } mde__rule;
+/* What two tokens make, in a table with open addressing: a line of the merges of a tokenizer.json, or while merges are
+   learned a pair that occurs. */
+typedef struct mde__rule { int32_t left, right, id, rank; } mde__rule;      /* id -1: free */
+typedef struct mde__rules { mde__rule *at; size_t slots; } mde__rules;      /* slots: a power of two */
 
 typedef struct mde__json_bpe {
     char *source;                   /* the file's text */
     size_t size;
-    mde__rule *rules;
-    size_t slots;                   /* a power of two */
+    mde__rules rules;
     int32_t bytes[256];             /* token of each byte */
     int32_t *added;                 /* tokens that are taken out of the text before anything else */
     int added_count;
@@ -10799,8 +10653,8 @@ MDEDEF void mde_tokenizer_free(mde_tokenizer *t)
     mde_text_free(t->text);
     MDE__RELEASE(t->context, t->starts, t->scores, t->table);
     if (t->json) {
-        MDE__RELEASE(t->context, t->json->source, t->json->rules, t->json->added, t->json->letters, t->json->marks,
-                     t->json);
+        MDE__RELEASE(t->context, t->json->source, t->json->rules.at, t->json->added, t->json->letters,
+                     t->json->marks, t->json);
     }
     mde_release(t->context, t);
 }
@@ -10976,15 +10830,24 @@ static mde__merge mde__merge_pop(mde__merge *heap, size_t *count)
     return top;
 }
 
+static int mde__rules_start(mde_context *c, mde__rules *r, size_t slots)
+{
+    r->at = (mde__rule *)mde_alloc(c, slots, sizeof *r->at);
+    r->slots = slots;
+    for (size_t i = 0; r->at && i < slots; i++) r->at[i].id = -1;
+    return r->at != NULL;
+}
+
+/* The rule of a pair, or the free place where it belongs. */
 MDE__WARM
-static size_t mde__rule_slot(const mde__json_bpe *j, int32_t left, int32_t right)
+static mde__rule *mde__rule_of(const mde__rules *r, int32_t left, int32_t right)
 {
     uint64_t key = ((uint64_t)(uint32_t)left << 32 | (uint32_t)right) * UINT64_C(0x9E3779B97F4A7C15);
-    size_t slot = (size_t)(key ^ key >> 32) & (j->slots - 1);
-    while (j->rules[slot].id >= 0 && (j->rules[slot].left != left || j->rules[slot].right != right)) {
-        slot = (slot + 1) & (j->slots - 1);
+    size_t slot = (size_t)(key ^ key >> 32) & (r->slots - 1);
+    while (r->at[slot].id >= 0 && (r->at[slot].left != left || r->at[slot].right != right)) {
+        slot = (slot + 1) & (r->slots - 1);
     }
-    return slot;
+    return &r->at[slot];
 }
 
 MDE__WARM
@@ -10996,8 +10859,7 @@ static void mde__encoder_consider(mde__encoder *e, const char *text, int32_t lef
     a = &e->symbols[left];
     b = &e->symbols[right];
     if (e->tokenizer->json) {
-        const mde__json_bpe *j = e->tokenizer->json;
-        const mde__rule *rule = &j->rules[mde__rule_slot(j, a->id, b->id)];
+        const mde__rule *rule = mde__rule_of(&e->tokenizer->json->rules, a->id, b->id);
         merge.id = rule->id;
         merge.score = -rule->rank;
     } else {
@@ -11321,8 +11183,7 @@ typedef struct mde__bpe {
     int32_t *symbols;
     mde__pair *pairs;
     size_t pair_count;
-    int64_t *pair_table;
-    size_t pair_slots;
+    mde__rules index;               /* number of a pair */
     mde__occurrence *occurrences;
     size_t occurrence_count;
     mde__merge *heap;               /* has room for all pairs; each is in it at most once */
@@ -11331,14 +11192,7 @@ typedef struct mde__bpe {
 
 static void mde__bpe_free(mde__bpe *b)
 {
-    MDE__RELEASE(b->context, b->words, b->word_table, b->symbols, b->pairs, b->pair_table, b->occurrences, b->heap);
-}
-
-static int64_t *mde__new_table(mde_context *c, size_t slots)
-{
-    int64_t *table = (int64_t *)mde_alloc(c, slots, sizeof *table);
-    for (size_t i = 0; table && i < slots; i++) table[i] = -1;
-    return table;
+    MDE__RELEASE(b->context, b->words, b->word_table, b->symbols, b->pairs, b->index.at, b->occurrences, b->heap);
 }
 
 static size_t mde__word_slot(const mde__bpe *b, const char *text, size_t length)
@@ -11360,8 +11214,9 @@ static int mde__bpe_grow_words(mde__bpe *b)
     if (!words) return 0;
     b->words = words;
     mde_release(b->context, b->word_table);
-    b->word_table = mde__new_table(b->context, slots);
+    b->word_table = (int64_t *)mde_alloc(b->context, slots, sizeof *b->word_table);
     b->word_slots = slots;
+    for (size_t i = 0; b->word_table && i < slots; i++) b->word_table[i] = -1;
     for (size_t i = 0; b->word_table && i < b->word_count; i++) {
         b->word_table[mde__word_slot(b, words[i].text, words[i].length)] = (int64_t)i;
     }
@@ -11388,35 +11243,21 @@ static int mde__bpe_add_text(mde__bpe *b, const char *text, size_t length)
     return 1;
 }
 
-MDE__WARM
-static size_t mde__pair_slot(const mde__bpe *b, int32_t left, int32_t right)
-{
-    uint64_t key = (uint64_t)(uint32_t)left << 32 | (uint32_t)right;
-    size_t slot;
-    key *= UINT64_C(0x9E3779B97F4A7C15);
-    slot = (size_t)(key ^ key >> 32) & (b->pair_slots - 1);
-    for (; b->pair_table[slot] >= 0; slot = (slot + 1) & (b->pair_slots - 1)) {
-        const mde__pair *pair = &b->pairs[b->pair_table[slot]];
-        if (pair->left == left && pair->right == right) break;
-    }
-    return slot;
-}
-
 static int mde__bpe_grow_pairs(mde__bpe *b)
 {
-    size_t slots = b->pair_slots ? b->pair_slots * 2 : 8192;
+    size_t slots = b->index.slots ? b->index.slots * 2 : 8192;
     mde__pair *pairs = (mde__pair *)mde__realloc(b->context, b->pairs, slots / 2, sizeof *pairs);
     mde__merge *heap = (mde__merge *)mde__realloc(b->context, b->heap, slots / 2, sizeof *heap);
     if (pairs) b->pairs = pairs;
     if (heap) b->heap = heap;
     if (!pairs || !heap) return 0;
-    mde_release(b->context, b->pair_table);
-    b->pair_table = mde__new_table(b->context, slots);
-    b->pair_slots = slots;
-    for (size_t i = 0; b->pair_table && i < b->pair_count; i++) {
-        b->pair_table[mde__pair_slot(b, pairs[i].left, pairs[i].right)] = (int64_t)i;
+    mde_release(b->context, b->index.at);
+    if (!mde__rules_start(b->context, &b->index, slots)) return 0;
+    for (size_t i = 0; i < b->pair_count; i++) {
+        const mde__rule entry = { pairs[i].left, pairs[i].right, (int32_t)i, 0 };
+        *mde__rule_of(&b->index, entry.left, entry.right) = entry;
     }
-    return b->pair_table != NULL;
+    return 1;
 }
 
 /* Adds `sign` times the word's count to each pair in it. Words are noted at a pair that has `fresh` in it, the only
@@ -11431,18 +11272,20 @@ static int mde__bpe_count_pairs(mde__bpe *b, size_t word, int sign, int32_t fres
         int32_t left = symbols[i], right = symbols[i + 1];
         mde__occurrence *occurrences;
         mde__pair *pair;
-        size_t slot;
-        if (b->pair_count == b->pair_slots / 2 && !mde__bpe_grow_pairs(b)) return 0;
-        slot = mde__pair_slot(b, left, right);
-        if (b->pair_table[slot] < 0) {
+        mde__rule *entry;
+        if (b->pair_count == b->index.slots / 2 && !mde__bpe_grow_pairs(b)) return 0;
+        entry = mde__rule_of(&b->index, left, right);
+        if (entry->id < 0) {
             pair = &b->pairs[b->pair_count];
             pair->left = left;
             pair->right = right;
             pair->count = 0;
             pair->last = -1;
-            b->pair_table[slot] = (int64_t)b->pair_count++;
+            entry->left = left;
+            entry->right = right;
+            entry->id = (int32_t)b->pair_count++;
         }
-        pair = &b->pairs[b->pair_table[slot]];
+        pair = &b->pairs[entry->id];
         pair->count += sign * w->count;
         if (sign < 0 || (fresh >= 0 && left != fresh && right != fresh)) continue;
         if (pair->last >= 0 && b->occurrences[pair->last].word == word) continue;
@@ -11809,14 +11652,12 @@ static int mde__json_read_tokens(mde__json_reading *r, const mde_json *vocab, co
 static int mde__json_read_merges(mde__json_reading *r, const mde_json *merges)
 {
     enum { limit = 1024 };          /* bytes of a token that is merged */
-    mde__json_bpe *j = r->json;
     const mde_json *entry;
-    mde__rule rule, *slot;
+    mde__rule rule;
+    size_t slots = 16;
     char bytes[2 * limit];
-    for (j->slots = 16; j->slots / 2 < merges->length;) j->slots *= 2;
-    j->rules = (mde__rule *)mde_alloc(r->context, j->slots, sizeof *j->rules);
-    if (!j->rules) return 0;
-    for (size_t i = 0; i < j->slots; i++) j->rules[i].id = -1;
+    while (slots / 2 < merges->length) slots *= 2;
+    if (!mde__rules_start(r->context, &r->json->rules, slots)) return 0;
     rule.rank = 0;
     for (entry = merges->child; entry; entry = entry->next, rule.rank++) {
         const mde_json *pair = entry->kind == MDE_JSON_ARRAY ? entry->child : NULL;
@@ -11837,8 +11678,7 @@ static int mde__json_read_merges(mde__json_reading *r, const mde_json *merges)
             return !mde_fail(r->context, MDE_BAD_FILE, "%s: model: merge %d: expected two tokens of the vocabulary "
                              "that make a third", r->name, (int)rule.rank);
         }
-        slot = &j->rules[mde__rule_slot(j, rule.left, rule.right)];
-        *slot = rule;
+        *mde__rule_of(&r->json->rules, rule.left, rule.right) = rule;
     }
     return 1;
 }
@@ -12041,15 +11881,6 @@ typedef struct mde__reading {
     int count;
 } mde__reading;
 
-static int mde__source_end_document(mde_context *c, mde__source *s, size_t end)
-{
-    size_t *ends = (size_t *)mde__room(c, s->ends, s->documents + 1, sizeof *ends);
-    if (!ends) return 0;
-    s->ends = ends;
-    s->ends[s->documents++] = end;
-    return 1;
-}
-
 /* Where a document that begins at `start` ends: at the last line end within the limit, or where there is none, before
    the limit and not inside a UTF-8 character. */
 static size_t mde__document_end(const char *text, size_t start, size_t length, size_t limit)
@@ -12067,8 +11898,10 @@ static int mde__source_add(mde_context *c, mde__source *s, const char *text, siz
     size_t start = s->text->length;
     mde__text_add_bytes(s->text, text, length);
     while (start < s->text->length && !mde__bad(c)) {
-        start = mde__document_end(s->text->bytes, start, s->text->length, limit);
-        if (!mde__source_end_document(c, s, start)) return 0;
+        size_t *ends = (size_t *)mde__room(c, s->ends, s->documents + 1, sizeof *ends);
+        if (!ends) return 0;
+        s->ends = ends;
+        ends[s->documents++] = start = mde__document_end(s->text->bytes, start, s->text->length, limit);
     }
     return 1;
 }
@@ -12163,13 +11996,6 @@ static int mde__corpus_encode(mde_corpus *corpus, const mde__source *s, mde__dom
         if (fitting) d->tokens[split] = fitting;
     }
     return !mde__bad(c);
-}
-
-static uint64_t mde__hash_number(uint64_t hash, uint64_t number, int size)
-{
-    unsigned char bytes[8];
-    for (int i = 0; i < size; i++) bytes[i] = (unsigned char)(number >> (8 * i));
-    return mde__hash(hash, bytes, (size_t)size);
 }
 
 static uint64_t mde__corpus_fingerprint(const mde_corpus *corpus)
@@ -12736,18 +12562,19 @@ static const mde_safetensor *mde__lm_find(mde_lm *lm, const char *name, int rank
     return NULL;
 }
 
-/* A parameter under its Hugging Face name; layer -1: not of a layer, -2: without a prefix. A matrix has columns, a
-   vector 0 of them. One that is read must be in the file, so that no file asks for more memory than it fills. */
-static mde_tensor *mde__lm_param(mde_lm *lm, int layer, const char *name, int64_t rows, int64_t columns, mde_init init,
-                                 double scale)
+/* The parameter `part`, weight or bias, of what has that Hugging Face name; layer -1: not of a layer, -2: without a
+   prefix. A matrix has columns, a vector 0 of them. One that is read must be in the file, so that no file asks for more
+   memory than it fills. */
+static mde_tensor *mde__lm_param(mde_lm *lm, int layer, const char *name, const char *part, int64_t rows,
+                                 int64_t columns, mde_init init, double scale)
 {
     const mde_safetensor *from = NULL;
     mde_tensor *t;
     char full[128];
     const int64_t shape[2] = { rows, columns };
     if (mde__bad(lm->context)) return NULL;
-    if (layer < 0) snprintf(full, sizeof full, "%s%s", lm->gpt2 || layer == -2 ? "" : "model.", name);
-    else snprintf(full, sizeof full, "%s%d.%s", lm->gpt2 ? "h." : "model.layers.", layer, name);
+    if (layer < 0) snprintf(full, sizeof full, "%s%s.%s", lm->gpt2 || layer == -2 ? "" : "model.", name, part);
+    else snprintf(full, sizeof full, "%s%d.%s.%s", lm->gpt2 ? "h." : "model.layers.", layer, name, part);
     if (lm->file) {
         from = mde__lm_find(lm, full, columns ? 2 : 1, shape);
         if (!from) return NULL;
@@ -12761,24 +12588,19 @@ static mde_tensor *mde__lm_param(mde_lm *lm, int layer, const char *name, int64_
 static mde__linear_layer mde__lm_linear(mde_lm *lm, int layer, const char *name, int64_t in, int64_t out, double scale,
                                         int biases)
 {
-    char part[64];
     mde__linear_layer linear;
-    snprintf(part, sizeof part, "%s.weight", name);
-    linear.weight = mde__lm_param(lm, layer, part, lm->gpt2 ? in : out, lm->gpt2 ? out : in, MDE_INIT_NORMAL,
+    linear.weight = mde__lm_param(lm, layer, name, "weight", lm->gpt2 ? in : out, lm->gpt2 ? out : in, MDE_INIT_NORMAL,
                                   scale / sqrt((double)in));
-    snprintf(part, sizeof part, "%s.bias", name);
-    linear.bias = biases ? mde__lm_param(lm, layer, part, out, 0, MDE_INIT_ZEROS, 0) : NULL;
+    linear.bias = biases ? mde__lm_param(lm, layer, name, "bias", out, 0, MDE_INIT_ZEROS, 0) : NULL;
     return linear;
 }
 
 static mde__norm mde__lm_norm(mde_lm *lm, int layer, const char *name)
 {
-    char part[64];
+    int64_t width = lm->desc.width;
     mde__norm norm;
-    snprintf(part, sizeof part, "%s.weight", name);
-    norm.gain = mde__lm_param(lm, layer, part, lm->desc.width, 0, MDE_INIT_ONES, 0);
-    snprintf(part, sizeof part, "%s.bias", name);
-    norm.bias = lm->desc.layer_norm ? mde__lm_param(lm, layer, part, lm->desc.width, 0, MDE_INIT_ZEROS, 0) : NULL;
+    norm.gain = mde__lm_param(lm, layer, name, "weight", width, 0, MDE_INIT_ONES, 0);
+    norm.bias = lm->desc.layer_norm ? mde__lm_param(lm, layer, name, "bias", width, 0, MDE_INIT_ZEROS, 0) : NULL;
     return norm;
 }
 
@@ -12836,16 +12658,16 @@ static void mde__lm_add_parameters(mde_lm *lm)
 {
     const mde_lm_desc *d = &lm->desc;
     double scale = 1 / sqrt((double)d->width);
-    lm->embedding = mde__lm_param(lm, -1, lm->gpt2 ? "wte.weight" : "embed_tokens.weight", d->vocabulary, d->width,
+    lm->embedding = mde__lm_param(lm, -1, lm->gpt2 ? "wte" : "embed_tokens", "weight", d->vocabulary, d->width,
                                   MDE_INIT_NORMAL, scale);
     if (d->learned_positions) {
-        lm->positions = mde__lm_param(lm, -1, lm->gpt2 ? "wpe.weight" : "embed_positions.weight", d->context, d->width,
+        lm->positions = mde__lm_param(lm, -1, lm->gpt2 ? "wpe" : "embed_positions", "weight", d->context, d->width,
                                       MDE_INIT_NORMAL, scale);
     }
     for (int i = 0; i < d->layers && !mde__bad(lm->context); i++) mde__lm_add_layer(lm, i);
     lm->norm = mde__lm_norm(lm, -1, lm->gpt2 ? "ln_f" : "norm");
     if (d->untied) {
-        lm->output = mde__lm_param(lm, -2, "lm_head.weight", d->vocabulary, d->width, MDE_INIT_NORMAL, scale);
+        lm->output = mde__lm_param(lm, -2, "lm_head", "weight", d->vocabulary, d->width, MDE_INIT_NORMAL, scale);
     }
 }
 
@@ -12940,12 +12762,6 @@ static mde_tensor *mde__lm_apply_linear(mde_lm *lm, const mde_op *before, const 
     l.epsilon = lm->desc.norm_epsilon;
     l.transposed = !lm->gpt2;
     return mde__apply_linear(lm->context, &l);
-}
-
-static mde_tensor *mde__lm_apply_norm(mde_lm *lm, mde_tensor *x, const mde__norm *norm)
-{
-    if (!lm->desc.layer_norm) return mde_rms_norm(lm->context, x, norm->gain, lm->desc.norm_epsilon);
-    return mde_layer_norm(lm->context, x, norm->gain, norm->bias, lm->desc.norm_epsilon);
 }
 
 /* The end of a branch: its last linear layer, and x on top. index: which dropout of the pass it is; each has masks of
@@ -13084,7 +12900,8 @@ static mde_tensor *mde__lm_hidden(mde_lm *lm, int64_t batch, int64_t time, const
         mde_arena_rewind(c, mark);
     }
     if (cache) cache->length = start + time;
-    return mde__lm_apply_norm(lm, x, &lm->norm);
+    if (!lm->desc.layer_norm) return mde_rms_norm(c, x, lm->norm.gain, lm->desc.norm_epsilon);
+    return mde_layer_norm(c, x, lm->norm.gain, lm->norm.bias, lm->desc.norm_epsilon);
 }
 
 static mde_tensor *mde__lm_output(mde_lm *lm, mde_tensor *hidden)
@@ -13164,14 +12981,12 @@ static void mde__pairs_add_fields(mde_context *c, mde_names *pairs, const char *
 /* Fields that are newer than the first files of models are written only where they are not the default. */
 static void mde__lm_add_fields(mde_context *c, mde_names *pairs, const mde_lm_desc *desc)
 {
-    mde_lm_desc d = *desc, zero;
-    memset(&zero, 0, sizeof zero);
+    mde_lm_desc d = *desc;
     if (d.head_dim * d.heads == d.width) d.head_dim = 0;
     mde__pairs_add_fields(c, pairs, "model.", mde__lm_fields, MDE__LM_NEEDED, &d);
     for (int i = MDE__LM_NEEDED; i < MDE__LM_FIELDS; i++) {
-        size_t at = mde__lm_fields[i].offset, size = mde__lm_fields[i].kind == 'i' ? sizeof(int) : sizeof(double);
-        if (memcmp((const char *)&d + at, (const char *)&zero + at, size) == 0) continue;
-        mde__pairs_add_fields(c, pairs, "model.", &mde__lm_fields[i], 1, &d);
+        const mde__field *field = &mde__lm_fields[i];
+        if (mde__field_value(field, &d) != 0) mde__pairs_add_fields(c, pairs, "model.", field, 1, &d);
     }
 }
 
@@ -14184,15 +13999,14 @@ static void mde__lm_open_published(mde_lm *lm, const char *path)
 /* The file of weights in a folder of a published model, or path itself; a new block. */
 static char *mde__lm_weights_path(mde_context *c, const char *path)
 {
-    char *file;
+    static const char *const names[] = { "model.safetensors", "model.safetensors.index.json" };
     if (!path || !mde_is_folder(path)) return mde__copy_text(c, path ? path : "");
-    file = mde__join_path(c, path, "model.safetensors");
-    if (!file || mde_is_file(file)) return file;
-    mde_release(c, file);
-    file = mde__join_path(c, path, "model.safetensors.index.json");
-    if (!file || mde_is_file(file)) return file;
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        char *file = mde__join_path(c, path, names[i]);
+        if (!file || mde_is_file(file)) return file;
+        mde_release(c, file);
+    }
     mde_fail(c, MDE_IO, "%s: has no model.safetensors, nor model.safetensors.index.json", path);
-    mde_release(c, file);
     return NULL;
 }
 
