@@ -9702,11 +9702,12 @@ static mde_tensor *mde__apply_linear(mde_context *c, const mde__linear_inputs *l
 {
     mde_tensor *in[MDE__LINEAR_INPUTS] = { l->x, l->gain, l->shift, l->weight, l->bias, l->residual }, *absent;
     mde_args args = mde__make_args(l->transposed != 0, 0, 0, l->epsilon, 0, l->before);
+    mde__require(c, l->x && l->weight, "linear: %s is NULL", l->x ? "the weight" : "x");
     if (mde__bad(c)) return NULL;
     absent = mde_scalar(c, 0);
     for (int i = 0; i < MDE__LINEAR_INPUTS; i++) {
         if (in[i]) args.i[1] |= (int64_t)1 << i;
-        else if (i != MDE__X && i != MDE__WEIGHT) in[i] = absent;
+        else in[i] = absent;
     }
     return mde_apply(c, &mde__op_linear, in, &args);
 }

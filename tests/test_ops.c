@@ -1042,6 +1042,22 @@ static void a_detached_tensor_is_a_constant(void)
     mde_context_free(c);
 }
 
+static void an_input_that_is_missing_is_named(void)
+{
+    static const float two[2] = {3, 5};
+    mde_context *c = mde_context_create(NULL);
+    mde_tensor *x = leaf(c, 2, two);
+    CHECK(mde_mul(c, x, NULL) == NULL);
+    CHECK_TEXT(mde_error(c), "mul: input 1 is NULL");
+    mde_clear_error(c);
+    CHECK(mde_linear(c, x, NULL, 0, NULL, NULL) == NULL);
+    CHECK_TEXT(mde_error(c), "linear: the weight is NULL");
+    mde_clear_error(c);
+    CHECK(mde_linear(c, NULL, x, 0, NULL, NULL) == NULL);
+    CHECK_TEXT(mde_error(c), "linear: x is NULL");
+    mde_context_free(c);
+}
+
 static void argmax_takes_the_first_of_equals_and_a_nan_before_all(void)
 {
     static const int64_t shape[2] = {4, 3};
@@ -1561,6 +1577,7 @@ int main(void)
     TEST(a_gradient_needs_requires_grad_and_a_loss_one_element);
     TEST(tensors_of_another_context_are_refused);
     TEST(a_detached_tensor_is_a_constant);
+    TEST(an_input_that_is_missing_is_named);
     TEST(argmax_takes_the_first_of_equals_and_a_nan_before_all);
     TEST(elements_know_their_ends);
     TEST(an_op_of_ones_own_has_derivatives_of_all_orders);
