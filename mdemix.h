@@ -14791,7 +14791,7 @@ typedef struct mde__findings {
 
 /* A window whose log-probabilities, from memory or from files, become ratios in their place. */
 typedef struct mde__window {
-    int experts, nll;
+    int experts, nll, simd;
     size_t tokens, stride;
     float *ratios;          /* [experts, stride] */
     float *best;
@@ -14803,6 +14803,13 @@ typedef struct mde__window {
 
 #define MDE__ROUNDING 1e-3f         /* what float16 leaves above 0 */
 
+static void mde__found_wrong(mde__findings *found, size_t token, int expert)
+{
+    if (found->token >= 0 && (size_t)found->token <= token) return;
+    found->token = (int64_t)token;
+    found->expert = expert;
+}
+
 MDE__WARM
 static void mde__window_chunk(int64_t chunk, void *user)
 {
@@ -14811,36 +14818,34 @@ static void mde__window_chunk(int64_t chunk, void *user)
     size_t from = (size_t)chunk * MDE__MIXTURE_BLOCK, t;
     size_t n = w->tokens - from < MDE__MIXTURE_BLOCK ? w->tokens - from : MDE__MIXTURE_BLOCK;
     mde__findings *found = &w->findings[chunk];
+    float *best = w->best + from;
+    double ratio[MDE__MIXTURE_BLOCK];
     memset(found, 0, sizeof *found);
     found->token = -1;
-    for (t = from; t < from + n; t++) {
-        float *at = w->ratios + t, peak = -(float)INFINITY;
-        int i;
-        for (i = 0; i < w->experts; i++, at += w->stride) {
-            if (!(*at <= MDE__ROUNDING)) {
-                found->token = (int64_t)t;
-                found->expert = i;
-                return;
-            }
-            if (*at > 0) {
+    for (t = 0; t < n; t++) best[t] = -(float)INFINITY;
+    for (int i = 0; i < w->experts; i++) {
+        float *row = w->ratios + (size_t)i * w->stride + from;
+        for (t = 0; t < n && row[t] <= MDE__ROUNDING; t++) {
+            if (row[t] > 0) {
                 found->rounded++;
-                *at = 0;
+                row[t] = 0;
             }
-            found->judged |= (uint64_t)(*at < 0) << i;
-            if (*at > peak) peak = *at;
+            found->judged |= (uint64_t)(row[t] < 0) << i;
+            if (row[t] > best[t]) best[t] = row[t];
         }
-        if ((double)peak < -1e30) {
-            found->token = (int64_t)t;
-            found->expert = -1;
-            return;
-        }
-        for (i = 0, at = w->ratios + t; i < w->experts; i++, at += w->stride) {
-            double ratio = *at == peak ? 1 : mde__exp64((double)*at - (double)peak);
+        if (t < n) mde__found_wrong(found, from + t, i);
+    }
+    for (t = 0; t < n && (double)best[t] >= -1e30; t++) {}
+    if (t < n) mde__found_wrong(found, from + t, -1);
+    for (int i = 0; i < w->experts && found->token < 0; i++) {
+        float *row = w->ratios + (size_t)i * w->stride + from;
+        for (t = 0; t < n; t++) ratio[t] = (double)row[t] - (double)best[t];
+        mde__kernel_dense_exp(w->simd)((int64_t)n, ratio, ratio);
+        for (t = 0; t < n; t++) {
             /* What float32 would round to 0 is very improbable (87 nats below the best), but not impossible. */
-            if (ratio < smallest && (double)*at > -1e30) ratio = smallest;
-            *at = (float)ratio;
+            if (ratio[t] < smallest) ratio[t] = (double)row[t] > -1e30 ? smallest : 0;
+            row[t] = (float)ratio[t];
         }
-        w->best[t] = peak;
     }
 }
 
@@ -14930,6 +14935,7 @@ static int mde__window_start(const mde_experts *e, size_t tokens, float *ratios,
     size_t chunks = (tokens - 1) / MDE__MIXTURE_BLOCK + 1;
     memset(w, 0, sizeof *w);
     w->experts = e->count;
+    w->simd = c->simd;
     w->tokens = tokens;
     w->ratios = ratios;
     w->stride = stride;

@@ -1697,7 +1697,6 @@ static void a_text_larger_than_the_memory_is_taken_and_can_be_stopped(void)
     CHECK(mde_mixture_minimize(e, NULL, &best) == MDE_OK);
     CHECK(*mde_error(c) == 0);
     CHECK(memcmp(&loaded, &best, sizeof best) == 0);
-    CHECK(calls > -1000000);
     calls = 0;      /* the next report asks to stop, and no pass goes on after it */
     CHECK(mde_mixture_bootstrap(e, NULL, &interval) == MDE_STOPPED && calls == 1);
     mde_context_free(c);
