@@ -5274,51 +5274,50 @@ static inline MDE__V MDE__K(cos_of)(MDE__V x)
     return MDE__K(sine)(x, 1);
 }
 
+/* The larger one; of a NaN, NaN. */
+static inline MDE__V MDE__K(maximum_of)(MDE__V a, MDE__V b)
+{
+    return MDE__K(select)(MDE__MASK(a == a), MDE__K(larger)(a, b), a);
+}
+
 /* ---- Elements: out[0] from in[0] (and in[1]) ---- */
 
-#define MDE__UNARY(name) \
-    static void MDE__K(name)(const mde__job *j, int64_t from, int64_t to) \
-    { \
-        const float *x = j->in[0]; \
-        float *y = j->out[0]; \
-        int64_t i; \
-        for (i = from; i + MDE__W <= to; i += MDE__W) MDE__K(store)(y + i, MDE__K(name##_of)(MDE__K(load)(x + i))); \
-        if (i < to) { \
-            MDE__V part = MDE__K(load_part)(x + i, to - i, 1.0f); \
-            MDE__K(store_part)(y + i, to - i, MDE__K(name##_of)(part)); \
-        } \
+/* y[i] = VALUE for from <= i < to; VALUE reads arrays by MDE__READ(p), the vector at i, of which the last may have but
+   `part` floats. */
+#define MDE__READ(p) (part ? MDE__K(load_part)((p) + i, part, 1.0f) : MDE__K(load)((p) + i))
+#define MDE__MAP(y, from, to, VALUE) \
+    for (i = from; i + MDE__W <= (to); i += MDE__W) { \
+        const int64_t part = 0; \
+        MDE__K(store)((y) + i, VALUE); \
+    } \
+    if (i < (to)) { \
+        const int64_t part = (to) - i; \
+        MDE__K(store_part)((y) + i, part, VALUE); \
     }
-MDE__PLAIN_FUNCTIONS(MDE__UNARY)
-MDE__GATED_FUNCTIONS(MDE__UNARY)
 
-/* EXPRESSION of the vectors a and b, taken from x and y, and s and t, the job's scale and shift. */
-#define MDE__BINARY(name, x, y, EXPRESSION) \
+/* VALUE of the vectors of x and y, or out as it was, and of s and t, the job's scale and shift. */
+#define MDE__ELEMENTS(name, VALUE) \
     static void MDE__K(name)(const mde__job *j, int64_t from, int64_t to) \
     { \
-        MDE__V a, b, s = MDE__K(set)(j->scale), t = MDE__K(set)(j->shift); \
+        const float *x = j->in[0], *y = j->in[1]; \
+        MDE__V s = MDE__K(set)(j->scale), t = MDE__K(set)(j->shift); \
         float *out = j->out[0]; \
         int64_t i; \
-        (void)s, (void)t; \
-        for (i = from; i + MDE__W <= to; i += MDE__W) { \
-            a = MDE__K(load)(x + i); \
-            b = MDE__K(load)(y + i); \
-            MDE__K(store)(out + i, EXPRESSION); \
-        } \
-        if (i < to) { \
-            a = MDE__K(load_part)(x + i, to - i, 1.0f); \
-            b = MDE__K(load_part)(y + i, to - i, 1.0f); \
-            MDE__K(store_part)(out + i, to - i, EXPRESSION); \
-        } \
+        (void)y, (void)s, (void)t; \
+        MDE__MAP(out, from, to, VALUE) \
     }
-MDE__BINARY(add, j->in[0], j->in[1], a + b)
-MDE__BINARY(sub, j->in[0], j->in[1], a - b)
-MDE__BINARY(mul, j->in[0], j->in[1], a * b)
-MDE__BINARY(div, j->in[0], j->in[1], a / b)
-MDE__BINARY(maximum, j->in[0], j->in[1], MDE__K(select)(MDE__MASK(a == a), MDE__K(larger)(a, b), a))
-MDE__BINARY(axpy, j->in[0], j->out[0], MDE__K(fma)(s, a, b))
-MDE__BINARY(affine, j->in[0], j->in[0], MDE__K(fma)(a, s, ((void)b, t)))
-MDE__BINARY(silu_vjp, j->in[0], j->in[1], MDE__K(silu_slope)(a) * b)
-MDE__BINARY(gelu_vjp, j->in[0], j->in[1], MDE__K(gelu_slope)(a) * b)
+#define MDE__UNARY(name) MDE__ELEMENTS(name, MDE__K(name##_of)(MDE__READ(x)))
+MDE__PLAIN_FUNCTIONS(MDE__UNARY)
+MDE__GATED_FUNCTIONS(MDE__UNARY)
+MDE__ELEMENTS(add, MDE__READ(x) + MDE__READ(y))
+MDE__ELEMENTS(sub, MDE__READ(x) - MDE__READ(y))
+MDE__ELEMENTS(mul, MDE__READ(x) * MDE__READ(y))
+MDE__ELEMENTS(div, MDE__READ(x) / MDE__READ(y))
+MDE__ELEMENTS(maximum, MDE__K(maximum_of)(MDE__READ(x), MDE__READ(y)))
+MDE__ELEMENTS(axpy, MDE__K(fma)(s, MDE__READ(x), MDE__READ(out)))
+MDE__ELEMENTS(affine, MDE__K(fma)(MDE__READ(x), s, t))
+MDE__ELEMENTS(silu_vjp, MDE__K(silu_slope)(MDE__READ(x)) * MDE__READ(y))
+MDE__ELEMENTS(gelu_vjp, MDE__K(gelu_slope)(MDE__READ(x)) * MDE__READ(y))
 
 /* AdamW (Loshchilov and Hutter 2019, algorithm 2) for one vector. */
 static inline void MDE__K(adamw_step)(const mde__adam *adam, MDE__V g, MDE__V *w, MDE__V *m, MDE__V *v)
@@ -5374,8 +5373,8 @@ static inline void MDE__K(store_some)(float *p, int64_t n, MDE__V x)
     else if (n > 0) MDE__K(store_part)(p, n, x);
 }
 
-/* Defines a function of n floats in 16 lanes that begin at `first` and are folded at the end. STEP##_WHOLE(r) and
-   STEP##_PART(r) say what the lanes of register r take up at index i; lanes past the end read what changes nothing. */
+/* Defines a function of n floats in 16 lanes that begin at `first` and are folded at the end. STEP(r) says what the
+   lanes of register r take up at index i; lanes past the end read what changes nothing. */
 #define MDE__ONE_LANE(r) MDE__V lane##r = start;
 #define MDE__KEEP_LANE(r) MDE__K(store)(lanes + MDE__W * r, lane##r);
 
@@ -5387,52 +5386,42 @@ static inline void MDE__K(store_some)(float *p, int64_t n, MDE__V x)
         int64_t i = 0; \
         MDE__EACH(MDE__ONE_LANE) \
         for (; i + MDE__LANES <= n; i += MDE__LANES) { \
-            MDE__EACH(STEP##_WHOLE) \
+            const int64_t left = MDE__LANES; \
+            MDE__EACH(STEP) \
         } \
         if (i < n) { \
-            MDE__EACH(STEP##_PART) \
+            const int64_t left = n - i; \
+            MDE__EACH(STEP) \
         } \
         MDE__EACH(MDE__KEEP_LANE) \
         return MDE__K(fold)(lanes); \
     }
 
 #define MDE__AT(p, r) ((p) + i + MDE__W * (r))
-#define MDE__LEFT(r) (n - i - MDE__W * (r))
-#define MDE__GET(p, r) MDE__K(load)(MDE__AT(p, r))
-#define MDE__GET_PART(p, r, fill) MDE__K(load_some)(MDE__LEFT(r) > 0 ? MDE__AT(p, r) : (p), MDE__LEFT(r), fill)
+#define MDE__LEFT(r) (left - MDE__W * (r))
+#define MDE__GET(p, r, fill) MDE__K(load_some)(MDE__LEFT(r) > 0 ? MDE__AT(p, r) : (p), MDE__LEFT(r), fill)
 
-#define MDE__SUM_WHOLE(r) lane##r = lane##r + MDE__GET(x, r);
-#define MDE__SUM_PART(r) lane##r = lane##r + MDE__GET_PART(x, r, 0.0f);
+#define MDE__SUM(r) lane##r = lane##r + MDE__GET(x, r, 0.0f);
 MDE__REDUCE(sum_of, (int64_t n, const float *x), 0.0f, fold_sum, MDE__SUM)
 
-#define MDE__MAX_WHOLE(r) lane##r = MDE__K(larger)(MDE__GET(x, r), lane##r);
-#define MDE__MAX_PART(r) lane##r = MDE__K(larger)(MDE__GET_PART(x, r, -(float)INFINITY), lane##r);
+#define MDE__MAX(r) lane##r = MDE__K(larger)(MDE__GET(x, r, -(float)INFINITY), lane##r);
 MDE__REDUCE(max_of, (int64_t n, const float *x), -(float)INFINITY, fold_max, MDE__MAX)
 
-#define MDE__DOT_WHOLE(r) lane##r = MDE__K(fma)(MDE__GET(x, r), MDE__GET(y, r), lane##r);
-#define MDE__DOT_PART(r) lane##r = MDE__K(fma)(MDE__GET_PART(x, r, 0.0f), MDE__GET_PART(y, r, 0.0f), lane##r);
+#define MDE__DOT(r) lane##r = MDE__K(fma)(MDE__GET(x, r, 0.0f), MDE__GET(y, r, 0.0f), lane##r);
 MDE__REDUCE(dot_of, (int64_t n, const float *x, const float *y), 0.0f, fold_sum, MDE__DOT)
 
 /* sum of (x - mean)^2 */
-#define MDE__SQUARE(r, a) \
+#define MDE__SPREAD(r) \
     { \
-        MDE__V d = (a) - MDE__K(set)(mean); \
+        MDE__V d = MDE__GET(x, r, mean) - MDE__K(set)(mean); \
         lane##r = MDE__K(fma)(d, d, lane##r); \
     }
-#define MDE__SPREAD_WHOLE(r) MDE__SQUARE(r, MDE__GET(x, r))
-#define MDE__SPREAD_PART(r) MDE__SQUARE(r, MDE__GET_PART(x, r, mean))
 MDE__REDUCE(spread_of, (int64_t n, const float *x, float mean), 0.0f, fold_sum, MDE__SPREAD)
 
 /* sum of e^(x scale - shift); the terms go to y if it is there. */
-#define MDE__EXP_WHOLE(r) \
-    { \
-        MDE__V e = MDE__K(exp_of)(MDE__K(fma)(MDE__GET(x, r), MDE__K(set)(scale), MDE__K(set)(-shift))); \
-        if (y) MDE__K(store)(MDE__AT(y, r), e); \
-        lane##r = lane##r + e; \
-    }
-#define MDE__EXP_PART(r) \
+#define MDE__EXP(r) \
     if (MDE__LEFT(r) > 0) { \
-        MDE__V e = MDE__GET_PART(x, r, -(float)INFINITY); \
+        MDE__V e = MDE__GET(x, r, -(float)INFINITY); \
         e = MDE__K(exp_of)(MDE__K(fma)(e, MDE__K(set)(scale), MDE__K(set)(-shift))); \
         if (y) MDE__K(store_some)(MDE__AT(y, r), MDE__LEFT(r), e); \
         lane##r = lane##r + e; \
@@ -5440,15 +5429,10 @@ MDE__REDUCE(spread_of, (int64_t n, const float *x, float mean), 0.0f, fold_sum, 
 MDE__REDUCE(sum_exp, (int64_t n, const float *x, float scale, float shift, float *y), 0.0f, fold_sum, MDE__EXP)
 
 /* sum of (x - mean) g h; h is 1 if it is not there. */
-#define MDE__TRIPLE_WHOLE(r) \
+#define MDE__TRIPLE(r) \
     { \
-        MDE__V a = MDE__GET(x, r) - MDE__K(set)(mean); \
-        lane##r = MDE__K(fma)(a, h ? MDE__GET(g, r) * MDE__GET(h, r) : MDE__GET(g, r), lane##r); \
-    }
-#define MDE__TRIPLE_PART(r) \
-    { \
-        MDE__V a = MDE__GET_PART(x, r, mean) - MDE__K(set)(mean), b = MDE__GET_PART(g, r, 0.0f); \
-        if (h) b = b * MDE__GET_PART(h, r, 0.0f); \
+        MDE__V a = MDE__GET(x, r, mean) - MDE__K(set)(mean), b = MDE__GET(g, r, 0.0f); \
+        if (h) b = b * MDE__GET(h, r, 0.0f); \
         lane##r = MDE__K(fma)(a, b, lane##r); \
     }
 MDE__REDUCE(centred_dot, (int64_t n, const float *x, float mean, const float *g, const float *h), 0.0f, fold_sum,
@@ -5515,13 +5499,6 @@ static void MDE__K(sum_columns)(const mde__job *j, int64_t from, int64_t to)
 
 /* ---- Rows ---- */
 
-/* y[i] = VALUE(GET) for i < n; VALUE reads arrays by GET(p), which is a vector at i. */
-#define MDE__READ(p) MDE__K(load)((p) + i)
-#define MDE__READ_PART(p) MDE__K(load_part)((p) + i, n - i, 0.0f)
-#define MDE__MAP(y, VALUE) \
-    for (i = 0; i + MDE__W <= n; i += MDE__W) MDE__K(store)((y) + i, VALUE(MDE__READ)); \
-    if (i < n) MDE__K(store_part)((y) + i, n - i, VALUE(MDE__READ_PART));
-
 static inline float MDE__K(log_scalar)(float x)
 {
     float lanes[MDE__W];
@@ -5547,9 +5524,7 @@ static inline void MDE__K(scale_row)(int64_t n, float scale, const float *x, flo
 {
     MDE__V s = MDE__K(set)(scale);
     int64_t i;
-#define MDE__VALUE(GET) (GET(x) * s)
-    MDE__MAP(y, MDE__VALUE)
-#undef MDE__VALUE
+    MDE__MAP(y, 0, n, MDE__READ(x) * s)
 }
 
 /* out[0] = softmax of in[0]. */
@@ -5576,9 +5551,7 @@ static void MDE__K(log_softmax)(const mde__job *j, int64_t from, int64_t to)
         const float *x = j->in[0] + row * n;
         float *y = j->out[0] + row * n;
         MDE__V s = MDE__K(set)(MDE__K(log_sum_exp)(n, x));
-#define MDE__VALUE(GET) (GET(x) - s)
-        MDE__MAP(y, MDE__VALUE)
-#undef MDE__VALUE
+        MDE__MAP(y, 0, n, MDE__READ(x) - s)
     }
 }
 
@@ -5590,9 +5563,7 @@ static void MDE__K(softmax_vjp)(const mde__job *j, int64_t from, int64_t to)
         const float *y = j->in[0] + row * n, *g = j->in[1] + row * n;
         float *dx = j->out[0] + row * n;
         MDE__V s = MDE__K(set)(MDE__K(dot_of)(n, y, g));
-#define MDE__VALUE(GET) (GET(y) * (GET(g) - s))
-        MDE__MAP(dx, MDE__VALUE)
-#undef MDE__VALUE
+        MDE__MAP(dx, 0, n, MDE__READ(y) * (MDE__READ(g) - s))
     }
 }
 
@@ -5619,9 +5590,7 @@ static void MDE__K(cross_entropy_vjp)(const mde__job *j, int64_t from, int64_t t
         int32_t target = j->target[row];
         MDE__V s = MDE__K(set)(j->in[1][row]), g = MDE__K(set)(target < 0 ? 0.0f : j->in[2][row]);
         float at_target = target < 0 ? 0.0f : x[target];
-#define MDE__VALUE(GET) (MDE__K(exp_of)(GET(x) - s) * g)
-        MDE__MAP(dx, MDE__VALUE)
-#undef MDE__VALUE
+        MDE__MAP(dx, 0, n, MDE__K(exp_of)(MDE__READ(x) - s) * g)
         if (target >= 0) dx[target] = (MDE__K(exp_scalar)(at_target - j->in[1][row]) - 1.0f) * j->in[2][row];
     }
 }
@@ -5638,9 +5607,7 @@ static void MDE__K(rms_norm)(const mde__job *j, int64_t from, int64_t to)
         MDE__V s = MDE__K(set)(rstd);
         if (j->out[1]) j->out[1][row] = rstd;
         if (gain) {
-#define MDE__VALUE(GET) (GET(x) * s * GET(gain))
-            MDE__MAP(y, MDE__VALUE)
-#undef MDE__VALUE
+            MDE__MAP(y, 0, n, MDE__READ(x) * s * MDE__READ(gain))
         } else {
             MDE__K(scale_row)(n, rstd, x, y);
         }
@@ -5659,13 +5626,10 @@ static void MDE__K(rms_norm_vjp)(const mde__job *j, int64_t from, int64_t to)
         float mean = MDE__K(centred_dot)(n, x, 0.0f, g, gain) / (float)n;
         MDE__V s = MDE__K(set)(rstd), t = MDE__K(set)(-(rstd * rstd * rstd * mean)), zero = MDE__K(set)(0.0f);
         if (gain) {
-#define MDE__VALUE(GET) (MDE__K(fma)(GET(x), t, GET(g) * GET(gain) * s) + (add ? GET(dx) : zero))
-            MDE__MAP(dx, MDE__VALUE)
-#undef MDE__VALUE
+            MDE__MAP(dx, 0, n, MDE__K(fma)(MDE__READ(x), t, MDE__READ(g) * MDE__READ(gain) * s)
+                               + (add ? MDE__READ(dx) : zero))
         } else {
-#define MDE__VALUE(GET) (MDE__K(fma)(GET(x), t, GET(g) * s) + (add ? GET(dx) : zero))
-            MDE__MAP(dx, MDE__VALUE)
-#undef MDE__VALUE
+            MDE__MAP(dx, 0, n, MDE__K(fma)(MDE__READ(x), t, MDE__READ(g) * s) + (add ? MDE__READ(dx) : zero))
         }
     }
 }
@@ -5682,9 +5646,8 @@ static void MDE__K(layer_norm)(const mde__job *j, int64_t from, int64_t to)
         MDE__V m = MDE__K(set)(mean), s = MDE__K(set)(rstd), one = MDE__K(set)(1.0f), zero = MDE__K(set)(0.0f);
         if (j->out[1]) j->out[1][row] = mean;
         if (j->out[2]) j->out[2][row] = rstd;
-#define MDE__VALUE(GET) MDE__K(fma)((GET(x) - m) * s, gain ? GET(gain) : one, bias ? GET(bias) : zero)
-        MDE__MAP(y, MDE__VALUE)
-#undef MDE__VALUE
+        MDE__MAP(y, 0, n, MDE__K(fma)((MDE__READ(x) - m) * s, gain ? MDE__READ(gain) : one,
+                                      bias ? MDE__READ(bias) : zero))
     }
 }
 
@@ -5703,10 +5666,9 @@ static void MDE__K(layer_norm_vjp)(const mde__job *j, int64_t from, int64_t to)
         mean_hn = MDE__K(centred_dot)(n, x, mean, g, gain) * rstd / (float)n;
         a = MDE__K(set)(mean_h);
         b = MDE__K(set)(mean_hn);
-#define MDE__VALUE(GET) \
-        MDE__K(fma)(s, MDE__K(fma)((GET(x) - m) * s, -b, GET(g) * (gain ? GET(gain) : one)) - a, add ? GET(dx) : zero)
-        MDE__MAP(dx, MDE__VALUE)
-#undef MDE__VALUE
+        MDE__MAP(dx, 0, n, MDE__K(fma)(s, MDE__K(fma)((MDE__READ(x) - m) * s, -b,
+                                                      MDE__READ(g) * (gain ? MDE__READ(gain) : one)) - a,
+                                       add ? MDE__READ(dx) : zero))
     }
 }
 
@@ -5774,9 +5736,7 @@ static void MDE__K(glu)(const mde__job *j, int64_t from, int64_t to)
     for (row = from; row < to; row++) {
         const float *a = j->in[0] + row * 2 * n, *b = a + n;
         float *y = j->out[0] + row * n;
-#define MDE__VALUE(GET) (MDE__K(silu_of)(GET(a)) * GET(b))
-        MDE__MAP(y, MDE__VALUE)
-#undef MDE__VALUE
+        MDE__MAP(y, 0, n, MDE__K(silu_of)(MDE__READ(a)) * MDE__READ(b))
     }
 }
 
@@ -5787,12 +5747,8 @@ static void MDE__K(glu_vjp)(const mde__job *j, int64_t from, int64_t to)
     for (row = from; row < to; row++) {
         const float *a = j->in[0] + row * 2 * n, *b = a + n, *g = j->in[1] + row * n;
         float *da = j->out[0] + row * 2 * n, *db = da + n;
-#define MDE__VALUE(GET) (GET(g) * GET(b) * MDE__K(silu_slope)(GET(a)))
-        MDE__MAP(da, MDE__VALUE)
-#undef MDE__VALUE
-#define MDE__VALUE(GET) (GET(g) * MDE__K(silu_of)(GET(a)))
-        MDE__MAP(db, MDE__VALUE)
-#undef MDE__VALUE
+        MDE__MAP(da, 0, n, MDE__READ(g) * MDE__READ(b) * MDE__K(silu_slope)(MDE__READ(a)))
+        MDE__MAP(db, 0, n, MDE__READ(g) * MDE__K(silu_of)(MDE__READ(a)))
     }
 }
 
@@ -5842,12 +5798,8 @@ static void MDE__K(attention_gradients)(const mde__job *j, int64_t from, int64_t
         MDE__V shift = MDE__K(set)(-j->in[0][r]), d = MDE__K(set)(j->in[1][r]);
         n = j->visible + r < j->cols ? j->visible + r : j->cols;
         if (n < 0) n = 0;
-#define MDE__VALUE(GET) MDE__K(exp_of)(MDE__K(fma)(GET(s), scale, shift))
-        MDE__MAP(s, MDE__VALUE)
-#undef MDE__VALUE
-#define MDE__VALUE(GET) (GET(s) * (GET(g) - d) * scale)
-        MDE__MAP(g, MDE__VALUE)
-#undef MDE__VALUE
+        MDE__MAP(s, 0, n, MDE__K(exp_of)(MDE__K(fma)(MDE__READ(s), scale, shift)))
+        MDE__MAP(g, 0, n, MDE__READ(s) * (MDE__READ(g) - d) * scale)
         for (i = n; i < j->cols; i++) s[i] = g[i] = 0;
     }
 }
