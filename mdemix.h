@@ -5037,6 +5037,20 @@ static inline MDE__L MDE__K(set_long)(uint64_t x)
     return all;
 }
 
+static inline MDE__L MDE__K(as_long)(MDE__D x)
+{
+    MDE__L i;
+    memcpy(&i, &x, sizeof i);
+    return i;
+}
+
+static inline MDE__D MDE__K(as_double)(MDE__L i)
+{
+    MDE__D x;
+    memcpy(&x, &i, sizeof x);
+    return x;
+}
+
 /* MDE__DOUBLES floats, widened. */
 static inline MDE__D MDE__K(widen)(const float *p)
 {
@@ -5449,27 +5463,31 @@ static void MDE__K(dot)(const mde__job *j, int64_t from, int64_t to)
     j->partial[from / j->chunk] = (double)MDE__K(dot_of)(to - from, j->in[0] + from, j->in[1] + from);
 }
 
-/* In 8 lanes of doubles; the square of a float is exact there, so it does not matter whether it is fused. */
+/* Sums in 8 lanes of doubles, which START begins and `lanes` receive: ADD(l) says what the lanes of register l take up
+   at index i, as long as there are 8 more before `to`. */
+#define MDE__NO_DOUBLES(l) MDE__D lane##l = MDE__K(set_double)(0.0);
+#define MDE__LOAD_DOUBLES(l) MDE__D lane##l = MDE__K(load_double)(lanes + MDE__DOUBLES * l);
+#define MDE__KEEP_DOUBLES(l) MDE__K(store_double)(lanes + MDE__DOUBLES * l, lane##l);
+#define MDE__SUM_DOUBLES(from, to, START, ADD) \
+    MDE__EACH_DOUBLE(START) \
+    for (i = from; i + MDE__LANES / 2 <= (to); i += MDE__LANES / 2) { \
+        MDE__EACH_DOUBLE(ADD) \
+    } \
+    MDE__EACH_DOUBLE(MDE__KEEP_DOUBLES)
+
+/* The square of a float is exact in double, so it does not matter whether it is fused. */
 static void MDE__K(sum_squares)(const mde__job *j, int64_t from, int64_t to)
 {
     const float *x = j->in[0];
     double lanes[MDE__LANES / 2];
-    int64_t i = from;
-#define MDE__START(r) MDE__D lane##r = MDE__K(set_double)(0.0);
-#define MDE__ADD(r) \
+    int64_t i;
+#define MDE__ADD(l) \
     { \
-        MDE__D a = MDE__K(widen)(x + i + MDE__DOUBLES * r); \
-        lane##r = lane##r + a * a; \
+        MDE__D a = MDE__K(widen)(x + i + MDE__DOUBLES * l); \
+        lane##l = lane##l + a * a; \
     }
-#define MDE__KEEP(r) MDE__K(store_double)(lanes + MDE__DOUBLES * r, lane##r);
-    MDE__EACH_DOUBLE(MDE__START)
-    for (; i + MDE__LANES / 2 <= to; i += MDE__LANES / 2) {
-        MDE__EACH_DOUBLE(MDE__ADD)
-    }
-    MDE__EACH_DOUBLE(MDE__KEEP)
-#undef MDE__START
+    MDE__SUM_DOUBLES(from, to, MDE__NO_DOUBLES, MDE__ADD)
 #undef MDE__ADD
-#undef MDE__KEEP
     for (; i < to; i++) lanes[(i - from) % (MDE__LANES / 2)] += (double)x[i] * (double)x[i];
     j->partial[from / j->chunk] = MDE__K(fold_double)(lanes);
 }
@@ -5499,26 +5517,17 @@ static void MDE__K(sum_columns)(const mde__job *j, int64_t from, int64_t to)
 
 /* ---- Rows ---- */
 
-static inline float MDE__K(log_scalar)(float x)
-{
-    float lanes[MDE__W];
-    MDE__K(store)(lanes, MDE__K(log_of)(MDE__K(set)(x)));
-    return lanes[0];
-}
-
-static inline float MDE__K(sqrt_scalar)(float x)
-{
-    float lanes[MDE__W];
-    MDE__K(store)(lanes, MDE__K(sqrt_of)(MDE__K(set)(x)));
-    return lanes[0];
-}
-
-static inline float MDE__K(exp_scalar)(float x)
-{
-    float lanes[MDE__W];
-    MDE__K(store)(lanes, MDE__K(exp_of)(MDE__K(set)(x)));
-    return lanes[0];
-}
+/* One number by the formula of vectors. */
+#define MDE__SCALAR(name) \
+    static inline float MDE__K(name##_scalar)(float x) \
+    { \
+        float lanes[MDE__W]; \
+        MDE__K(store)(lanes, MDE__K(name##_of)(MDE__K(set)(x))); \
+        return lanes[0]; \
+    }
+MDE__SCALAR(exp)
+MDE__SCALAR(log)
+MDE__SCALAR(sqrt)
 
 static inline void MDE__K(scale_row)(int64_t n, float scale, const float *x, float *y)
 {
@@ -6009,15 +6018,12 @@ static void MDE__K(row_product)(const mde__job *j, int64_t from, int64_t to)
    log(1 + f) = 2 z + 2 z^3/3 + 2 z^5/5 + ... */
 static inline MDE__D MDE__K(log_double)(MDE__D x)
 {
-    MDE__L bits, shifted;
+    MDE__L bits = MDE__K(as_long)(x), shifted;
     MDE__D f, z, square, sum = MDE__K(set_double)(2.0 / 21), e;
-    memcpy(&bits, &x, sizeof x);
     shifted = (bits + MDE__K(set_long)(UINT64_C(0x00195f619980c433))) >> 52;      /* 1024 + e: 2^1024 / sqrt(1/2) */
-    bits = bits - ((shifted - MDE__K(set_long)(1024)) << 52);
-    memcpy(&f, &bits, sizeof f);
+    f = MDE__K(as_double)(bits - ((shifted - MDE__K(set_long)(1024)) << 52));
     shifted = shifted | MDE__K(set_long)(UINT64_C(0x4330000000000000));           /* 2^52 + 1024 + e */
-    memcpy(&e, &shifted, sizeof e);
-    e = e - MDE__K(set_double)(4503599627370496.0 + 1024.0);
+    e = MDE__K(as_double)(shifted) - MDE__K(set_double)(4503599627370496.0 + 1024.0);
     f = f - MDE__K(set_double)(1.0);
     z = f / (f + MDE__K(set_double)(2.0));
     square = z * z;
@@ -6073,7 +6079,7 @@ static inline void MDE__K(mixture_multiply)(mde__log_sum *sum, const double *s)
 #define MDE__START(l) MDE__D product##l = MDE__K(load_double)(sum->product + MDE__DOUBLES * l);
 #define MDE__ADD(l) product##l = product##l * MDE__K(load_double)(s + t + MDE__DOUBLES * l);
 #define MDE__KEEP(l) \
-    memcpy(&bits, &product##l, sizeof bits); \
+    bits = MDE__K(as_long)(product##l); \
     memcpy(&exponent, sum->exponent + MDE__DOUBLES * l, sizeof exponent); \
     exponent = exponent + (bits >> 52) - MDE__K(set_long)(1023); \
     bits = (bits & MDE__K(set_long)(UINT64_C(0xfffffffffffff))) | MDE__K(set_long)(UINT64_C(0x3ff0000000000000)); \
@@ -6093,18 +6099,11 @@ static inline void MDE__K(mixture_multiply)(mde__log_sum *sum, const double *s)
 static inline double MDE__K(mixture_logs)(const double *count, const double *s)
 {
     double lanes[MDE__LANES / 2];
-    int64_t t;
-#define MDE__START(l) MDE__D lane##l = MDE__K(set_double)(0.0);
+    int64_t i;
 #define MDE__ADD(l) \
-    lane##l = lane##l + MDE__K(load_double)(count + t + MDE__DOUBLES * l) \
-                      * MDE__K(log_double)(MDE__K(load_double)(s + t + MDE__DOUBLES * l));
-#define MDE__KEEP(l) MDE__K(store_double)(lanes + MDE__DOUBLES * l, lane##l);
-    MDE__EACH_DOUBLE(MDE__START)
-    for (t = 0; t < MDE__MIXTURE_STRIP; t += MDE__LANES / 2) {
-        MDE__EACH_DOUBLE(MDE__ADD)
-    }
-    MDE__EACH_DOUBLE(MDE__KEEP)
-#undef MDE__START
+    lane##l = lane##l + MDE__K(load_double)(count + i + MDE__DOUBLES * l) \
+                      * MDE__K(log_double)(MDE__K(load_double)(s + i + MDE__DOUBLES * l));
+    MDE__SUM_DOUBLES(0, MDE__MIXTURE_STRIP, MDE__NO_DOUBLES, MDE__ADD)
 #undef MDE__ADD
     return MDE__K(fold_double)(lanes);
 }
@@ -6112,18 +6111,11 @@ static inline double MDE__K(mixture_logs)(const double *count, const double *s)
 /* lanes += r q over a strip. */
 static inline void MDE__K(mixture_gradient)(const float *r, const double *q, double *lanes)
 {
-    int64_t t;
-#define MDE__START(l) MDE__D lane##l = MDE__K(load_double)(lanes + MDE__DOUBLES * l);
+    int64_t i;
 #define MDE__ADD(l) \
-    lane##l = lane##l + MDE__K(widen)(r + t + MDE__DOUBLES * l) * MDE__K(load_double)(q + t + MDE__DOUBLES * l);
-    MDE__EACH_DOUBLE(MDE__START)
-    for (t = 0; t < MDE__MIXTURE_STRIP; t += MDE__LANES / 2) {
-        MDE__EACH_DOUBLE(MDE__ADD)
-    }
-    MDE__EACH_DOUBLE(MDE__KEEP)
-#undef MDE__START
+    lane##l = lane##l + MDE__K(widen)(r + i + MDE__DOUBLES * l) * MDE__K(load_double)(q + i + MDE__DOUBLES * l);
+    MDE__SUM_DOUBLES(0, MDE__MIXTURE_STRIP, MDE__LOAD_DOUBLES, MDE__ADD)
 #undef MDE__ADD
-#undef MDE__KEEP
 }
 
 /* The Hessian of two experts, x, with four, y, over n tokens: lanes[4 i + j] += q x_i y_j / s. */
@@ -6197,10 +6189,8 @@ static void MDE__K(mixture)(const mde__job *j, int64_t from, int64_t to)
     mde__log_sum sum;
     int64_t experts = j->experts, tokens = to - from, strip, t, e, exponent = 0;
     int i, inside;
-    for (t = 0; t < j->terms; t++) out[t] = 0;
-    for (e = 0; e < experts; e++) {
-        for (i = 0; i < MDE__LANES / 2; i++) gradient[e][i] = 0;
-    }
+    memset(out, 0, (size_t)j->terms * sizeof *out);
+    memset(gradient, 0, (size_t)experts * sizeof *gradient);
     for (i = 0; i < MDE__LANES / 2; i++) {
         sum.product[i] = 1;
         sum.exponent[i] = 0;
@@ -6399,22 +6389,22 @@ static inline MDE__D MDE__K(load_double_part)(const double *p, int64_t n)
     return MDE__K(load_double)(lanes);
 }
 
+/* As many of the lanes as there is room for, n. */
 static inline void MDE__K(store_double_part)(double *p, int64_t n, MDE__D x)
 {
     double lanes[MDE__DOUBLES];
     int64_t i;
+    if (n >= MDE__DOUBLES) {
+        MDE__K(store_double)(p, x);
+        return;
+    }
     MDE__K(store_double)(lanes, x);
     for (i = 0; i < n; i++) p[i] = lanes[i];
 }
 
 static inline MDE__D MDE__K(select_double)(MDE__L mask, MDE__D a, MDE__D b)
 {
-    MDE__L left, right;
-    memcpy(&left, &a, sizeof a);
-    memcpy(&right, &b, sizeof b);
-    left = (mask & left) | (~mask & right);
-    memcpy(&a, &left, sizeof a);
-    return a;
+    return MDE__K(as_double)((mask & MDE__K(as_long)(a)) | (~mask & MDE__K(as_long)(b)));
 }
 
 static inline MDE__D MDE__K(sqrt_double)(MDE__D x)
@@ -6439,7 +6429,6 @@ static inline MDE__D MDE__K(sqrt_double)(MDE__D x)
 static inline MDE__D MDE__K(exp_double)(MDE__D x)
 {
     MDE__D magic = MDE__K(set_double)(6755399441055744.0), rounded, k, r, p;       /* 1.5 2^52 */
-    MDE__L power;
     x = MDE__K(select_double)(MDE__MASK_DOUBLE(x > MDE__K(set_double)(700.0)), MDE__K(set_double)(700.0), x);
     x = MDE__K(select_double)(MDE__MASK_DOUBLE(x < MDE__K(set_double)(-700.0)), MDE__K(set_double)(-700.0), x);
     rounded = x * MDE__K(set_double)(1.44269504088896338700) + magic;
@@ -6458,10 +6447,8 @@ static inline MDE__D MDE__K(exp_double)(MDE__D x)
     p = p * r + MDE__K(set_double)(1.0 / 6.0);
     p = p * r + MDE__K(set_double)(0.5);
     p = MDE__K(set_double)(1.0) + (r + r * r * p);
-    memcpy(&power, &rounded, sizeof power);
-    power = (power + MDE__K(set_long)(1023)) << 52;     /* what is left of the last bits of magic is shifted out */
-    memcpy(&r, &power, sizeof r);
-    return p * r;
+    /* What is left of the last bits of magic is shifted out. */
+    return p * MDE__K(as_double)((MDE__K(as_long)(rounded) + MDE__K(set_long)(1023)) << 52);
 }
 
 /* out = scale x y */
@@ -6487,42 +6474,31 @@ static void MDE__K(dense_axpy)(int64_t n, double scale, const double *x, double 
 }
 
 /* out = e^x and log x, in place or not; what log takes is positive and normal. */
-static void MDE__K(dense_exp)(int64_t n, const double *x, double *out)
-{
-    int64_t i;
-    for (i = 0; i + MDE__DOUBLES <= n; i += MDE__DOUBLES) {
-        MDE__K(store_double)(out + i, MDE__K(exp_double)(MDE__K(load_double)(x + i)));
+#define MDE__DENSE(name) \
+    static void MDE__K(dense_##name)(int64_t n, const double *x, double *out) \
+    { \
+        int64_t i; \
+        for (i = 0; i + MDE__DOUBLES <= n; i += MDE__DOUBLES) { \
+            MDE__K(store_double)(out + i, MDE__K(name##_double)(MDE__K(load_double)(x + i))); \
+        } \
+        if (i < n) { \
+            MDE__D part = MDE__K(load_double_part)(x + i, n - i); \
+            MDE__K(store_double_part)(out + i, n - i, MDE__K(name##_double)(part)); \
+        } \
     }
-    if (i < n) MDE__K(store_double_part)(out + i, n - i, MDE__K(exp_double)(MDE__K(load_double_part)(x + i, n - i)));
-}
-
-static void MDE__K(dense_log)(int64_t n, const double *x, double *out)
-{
-    int64_t i;
-    for (i = 0; i + MDE__DOUBLES <= n; i += MDE__DOUBLES) {
-        MDE__K(store_double)(out + i, MDE__K(log_double)(MDE__K(load_double)(x + i)));
-    }
-    if (i < n) MDE__K(store_double_part)(out + i, n - i, MDE__K(log_double)(MDE__K(load_double_part)(x + i, n - i)));
-}
+MDE__DENSE(exp)
+MDE__DENSE(log)
 
 /* x y in 8 lanes, lane = index mod 8 */
 static double MDE__K(dense_dot)(int64_t n, const double *x, const double *y)
 {
     double lanes[MDE__LANES / 2];
-    int64_t i, whole = n / (MDE__LANES / 2) * (MDE__LANES / 2);
-#define MDE__START(l) MDE__D lane##l = MDE__K(set_double)(0.0);
+    int64_t i;
 #define MDE__ADD(l) \
     lane##l = lane##l + MDE__K(load_double)(x + i + MDE__DOUBLES * l) * MDE__K(load_double)(y + i + MDE__DOUBLES * l);
-#define MDE__KEEP(l) MDE__K(store_double)(lanes + MDE__DOUBLES * l, lane##l);
-    MDE__EACH_DOUBLE(MDE__START)
-    for (i = 0; i < whole; i += MDE__LANES / 2) {
-        MDE__EACH_DOUBLE(MDE__ADD)
-    }
-    MDE__EACH_DOUBLE(MDE__KEEP)
-#undef MDE__START
+    MDE__SUM_DOUBLES(0, n, MDE__NO_DOUBLES, MDE__ADD)
 #undef MDE__ADD
-#undef MDE__KEEP
-    for (; i < n; i++) lanes[i - whole] += x[i] * y[i];
+    for (; i < n; i++) lanes[i % (MDE__LANES / 2)] += x[i] * y[i];
     return MDE__K(fold_double)(lanes);
 }
 
@@ -6641,13 +6617,8 @@ static void MDE__K(covariance)(mde_kernel kernel, double signal, int64_t n, int6
     if (j + r * MDE__DOUBLES < n) { \
         int64_t left = n - j - r * MDE__DOUBLES; \
         value = factor * MDE__K(covariance_at)(kernel, square##r, &slope); \
-        if (left >= MDE__DOUBLES) { \
-            MDE__K(store_double)(k + j + r * MDE__DOUBLES, value); \
-            if (g) MDE__K(store_double)(g + j + r * MDE__DOUBLES, slope); \
-        } else { \
-            MDE__K(store_double_part)(k + j + r * MDE__DOUBLES, left, value); \
-            if (g) MDE__K(store_double_part)(g + j + r * MDE__DOUBLES, left, slope); \
-        } \
+        MDE__K(store_double_part)(k + j + r * MDE__DOUBLES, left, value); \
+        if (g) MDE__K(store_double_part)(g + j + r * MDE__DOUBLES, left, slope); \
     }
     for (j = 0; j < n; j += 4 * MDE__DOUBLES) {
         const double *column = columns + j;
