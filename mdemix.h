@@ -5296,18 +5296,24 @@ static inline MDE__V MDE__K(maximum_of)(MDE__V a, MDE__V b)
 
 /* ---- Elements: out[0] from in[0] (and in[1]) ---- */
 
-/* y[i] = VALUE for from <= i < to; VALUE reads arrays by MDE__READ(p), the vector at i, of which the last may have but
-   `part` floats. */
+/* STEP for each vector from .. to, at i: it reads arrays by MDE__READ(p) and writes them by MDE__WRITE(p, x). The last
+   vector may have but `part` floats. */
 #define MDE__READ(p) (part ? MDE__K(load_part)((p) + i, part, 1.0f) : MDE__K(load)((p) + i))
-#define MDE__MAP(y, from, to, VALUE) \
+#define MDE__WRITE(p, x) \
+    if (part) MDE__K(store_part)((p) + i, part, x); \
+    else MDE__K(store)((p) + i, x);
+#define MDE__VECTORS_OF(from, to, STEP) \
     for (i = from; i + MDE__W <= (to); i += MDE__W) { \
         const int64_t part = 0; \
-        MDE__K(store)((y) + i, VALUE); \
+        STEP \
     } \
     if (i < (to)) { \
         const int64_t part = (to) - i; \
-        MDE__K(store_part)((y) + i, part, VALUE); \
+        STEP \
     }
+
+/* y[i] = VALUE for from <= i < to */
+#define MDE__MAP(y, from, to, VALUE) MDE__VECTORS_OF(from, to, MDE__WRITE(y, VALUE))
 
 /* VALUE of the vectors of x and y, or out as it was, and of s and t, the job's scale and shift. */
 #define MDE__ELEMENTS(name, VALUE) \
@@ -5333,43 +5339,26 @@ MDE__ELEMENTS(affine, MDE__K(fma)(MDE__READ(x), s, t))
 MDE__ELEMENTS(silu_vjp, MDE__K(silu_slope)(MDE__READ(x)) * MDE__READ(y))
 MDE__ELEMENTS(gelu_vjp, MDE__K(gelu_slope)(MDE__READ(x)) * MDE__READ(y))
 
-/* AdamW (Loshchilov and Hutter 2019, algorithm 2) for one vector. */
-static inline void MDE__K(adamw_step)(const mde__adam *adam, MDE__V g, MDE__V *w, MDE__V *m, MDE__V *v)
-{
-    MDE__V update;
-    g = g * MDE__K(set)(adam->grad_scale);
-    *m = MDE__K(fma)(*m, MDE__K(set)(adam->beta1), g * MDE__K(set)(adam->rest1));
-    *v = MDE__K(fma)(*v, MDE__K(set)(adam->beta2), g * g * MDE__K(set)(adam->rest2));
-    update = *m / (MDE__K(sqrt_of)(*v * MDE__K(set)(adam->correction2)) + MDE__K(set)(adam->epsilon));
-    *w = MDE__K(fma)(update, MDE__K(set)(-adam->step), *w);
-}
-
-/* in[0] gradient; out[0] weights, out[1] and out[2] first and second moment. */
+/* AdamW (Loshchilov and Hutter 2019, algorithm 2): in[0] gradient; out[0] weights, out[1] and out[2] first and second
+   moment. */
 static void MDE__K(adamw)(const mde__job *j, int64_t from, int64_t to)
 {
-    const float *g = j->in[0];
+    const mde__adam *adam = &j->adam;
+    const float *gradient = j->in[0];
     float *w = j->out[0], *m = j->out[1], *v = j->out[2];
-    MDE__V decay = MDE__K(set)(j->adam.decay), a, b, d;
-    int64_t i, n;
-    for (i = from; i + MDE__W <= to; i += MDE__W) {
-        a = MDE__K(load)(w + i) * decay;
-        b = MDE__K(load)(m + i);
-        d = MDE__K(load)(v + i);
-        MDE__K(adamw_step)(&j->adam, MDE__K(load)(g + i), &a, &b, &d);
-        MDE__K(store)(w + i, a);
-        MDE__K(store)(m + i, b);
-        MDE__K(store)(v + i, d);
-    }
-    n = to - i;
-    if (n > 0) {
-        a = MDE__K(load_part)(w + i, n, 0.0f) * decay;
-        b = MDE__K(load_part)(m + i, n, 0.0f);
-        d = MDE__K(load_part)(v + i, n, 0.0f);
-        MDE__K(adamw_step)(&j->adam, MDE__K(load_part)(g + i, n, 0.0f), &a, &b, &d);
-        MDE__K(store_part)(w + i, n, a);
-        MDE__K(store_part)(m + i, n, b);
-        MDE__K(store_part)(v + i, n, d);
-    }
+    int64_t i;
+#define MDE__STEP \
+    MDE__V g = MDE__READ(gradient) * MDE__K(set)(adam->grad_scale); \
+    MDE__V first = MDE__K(fma)(MDE__READ(m), MDE__K(set)(adam->beta1), g * MDE__K(set)(adam->rest1)); \
+    MDE__V second = MDE__K(fma)(MDE__READ(v), MDE__K(set)(adam->beta2), g * g * MDE__K(set)(adam->rest2)); \
+    MDE__V root = MDE__K(sqrt_of)(second * MDE__K(set)(adam->correction2)); \
+    MDE__V update = first / (root + MDE__K(set)(adam->epsilon)); \
+    MDE__V decayed = MDE__READ(w) * MDE__K(set)(adam->decay); \
+    MDE__WRITE(w, MDE__K(fma)(update, MDE__K(set)(-adam->step), decayed)) \
+    MDE__WRITE(m, first) \
+    MDE__WRITE(v, second)
+    MDE__VECTORS_OF(from, to, MDE__STEP)
+#undef MDE__STEP
 }
 
 /* ---- Reductions ---- */
@@ -7332,8 +7321,9 @@ struct mde__attention_call {
     void (*job)(const mde__attention_call *a, int64_t job, float *scratch);
 };
 
-/* A product of packed panels, B's of `depth` rows. */
-static mde__tiles mde__panels(int simd, int64_t m, int64_t n, int64_t k, const float *a, const float *b, int64_t depth)
+/* out [m, n] (+)= A B of packed panels, of which B's have `depth` rows. */
+static void mde__multiply_panels(int simd, int64_t m, int64_t n, int64_t k, const float *a, const float *b,
+                                 int64_t depth, int accumulate, float *out, int64_t stride)
 {
     mde__tiles t;
     memset(&t, 0, sizeof t);
@@ -7344,11 +7334,6 @@ static mde__tiles mde__panels(int simd, int64_t m, int64_t n, int64_t k, const f
     t.b = b;
     t.b_stride = mde__tile_columns(simd);
     t.b_panel = depth * t.b_stride;
-    return t;
-}
-
-static void mde__multiply_panels(int simd, mde__tiles t, int accumulate, float *out, int64_t stride)
-{
     t.accumulate = accumulate;
     t.out = out;
     t.stride = stride;
@@ -7437,15 +7422,15 @@ static void mde__attention_job(const mde__attention_call *a, int64_t job, float 
                 int64_t all = s->causal ? mde__min(n, visible + row + rows - 1) : n;    /* what the last row sees */
                 int64_t common = s->causal ? mde__min(n, visible + row) : n;            /* what all rows see */
                 softmax.cols = all;
-                mde__multiply_panels(simd, mde__panels(simd, rows, all, s->dim, packed_q + (h * packed + row) * s->dim,
-                                                       packed_k, s->dim), 0, scores + row * MDE__KEYS, MDE__KEYS);
+                mde__multiply_panels(simd, rows, all, s->dim, packed_q + (h * packed + row) * s->dim, packed_k,
+                                     s->dim, 0, scores + row * MDE__KEYS, MDE__KEYS);
                 mde__kernel_attention_weights(simd)(&softmax, row, row + rows);
                 /* The common keys go through the matrix product, the few beyond row by row: a chain never runs over
                    a key that its query does not see. */
                 if (common > 0) {
                     mde__kernel_pack(simd)(1, tile_m, rows, common, scores + row * MDE__KEYS, MDE__KEYS, weights);
-                    mde__multiply_panels(simd, mde__panels(simd, rows, s->dim, common, weights, packed_v, n), 1,
-                                         out + row * stride, stride);
+                    mde__multiply_panels(simd, rows, s->dim, common, weights, packed_v, n, 1, out + row * stride,
+                                         stride);
                 }
                 for (r = row; r < row + rows && common < all; r++) {
                     axpy.out[0] = out + r * stride;
@@ -7564,10 +7549,8 @@ static void mde__attention_vjp_job(const mde__attention_call *a, int64_t job, fl
                 mde__kernel_pack(simd)(0, tile_n, dim, m, a->q + at, stride_q, query_b);
                 mde__kernel_pack(simd)(0, tile_n, dim, m, g, stride, g_b);
                 /* scores = q k', gradient of the weights = g v' */
-                mde__multiply_panels(simd, mde__panels(simd, m, n, dim, query_a, key_columns, dim), 0, scores,
-                                     MDE__KEYS);
-                mde__multiply_panels(simd, mde__panels(simd, m, n, dim, g_a, value_columns, dim), 0, gradients,
-                                     MDE__KEYS);
+                mde__multiply_panels(simd, m, n, dim, query_a, key_columns, dim, 0, scores, MDE__KEYS);
+                mde__multiply_panels(simd, m, n, dim, g_a, value_columns, dim, 0, gradients, MDE__KEYS);
                 softmax.in[0] = a->logsumexp + (batch * s->heads + kv_head * group + h) * s->time_q + r;
                 softmax.in[1] = d + h * s->time_q + r;
                 softmax.cols = n;
@@ -7575,12 +7558,11 @@ static void mde__attention_vjp_job(const mde__attention_call *a, int64_t job, fl
                 mde__kernel_attention_gradients(simd)(&softmax, 0, m);
                 /* dv += weights' g, dk += gradients' q, dq += gradients k */
                 mde__kernel_pack(simd)(0, tile_m, n, m, scores, MDE__KEYS, packed);
-                mde__multiply_panels(simd, mde__panels(simd, n, dim, m, packed, g_b, m), 1, a->dv + at_block, stride_k);
+                mde__multiply_panels(simd, n, dim, m, packed, g_b, m, 1, a->dv + at_block, stride_k);
                 mde__kernel_pack(simd)(0, tile_m, n, m, gradients, MDE__KEYS, packed);
-                mde__multiply_panels(simd, mde__panels(simd, n, dim, m, packed, query_b, m), 1, a->dk + at_block,
-                                     stride_k);
+                mde__multiply_panels(simd, n, dim, m, packed, query_b, m, 1, a->dk + at_block, stride_k);
                 mde__kernel_pack(simd)(1, tile_m, m, n, gradients, MDE__KEYS, packed);
-                mde__multiply_panels(simd, mde__panels(simd, m, dim, n, packed, key_rows, n), 1, a->dq + at, stride_q);
+                mde__multiply_panels(simd, m, dim, n, packed, key_rows, n, 1, a->dq + at, stride_q);
             }
         }
     }
