@@ -982,7 +982,7 @@ typedef struct mde_surrogate_desc {
 MDEDEF mde_surrogate *mde_surrogate_fit(mde_context *c, int n, int k, int m, const double *weights,
                                         const double *losses, const mde_surrogate_desc *desc);   /* [n, k], [n, m] */
 MDEDEF void mde_surrogate_free(mde_surrogate *s);
-/* mean [n, m]; sd [n, m] of the predicted run (with noise) may be NULL. */
+/* As mde_regressor_predict. */
 MDEDEF mde_status mde_surrogate_predict(const mde_surrogate *s, int n, const double *weights, double *mean, double *sd);
 /* Means [m] of one mixture and their derivatives [m, k] by its weights. Trees have none: an error. */
 MDEDEF mde_status mde_surrogate_gradient(const mde_surrogate *s, const double *weights, double *mean, double *gradient);
@@ -15700,23 +15700,24 @@ MDEDEF double mde_validation_loss(const mde_experts *e, int validation, const do
     return mde__bad(e->context) ? (double)NAN : query.loss;
 }
 
-/* Shares of the validation texts, sum 1. */
-static int mde__objective_shares(const mde_experts *e, const double *objective, double *shares)
+/* Shares of the validation texts, sum 1, to be released; NULL after an error. */
+static double *mde__objective_shares(const mde_experts *e, const double *objective)
 {
-    double sum = 0;
-    for (int j = 0; j < e->validations; j++) {
+    mde_context *c = e->context;
+    double sum = 0, *shares = (double *)mde_alloc(c, (size_t)e->validations + 1, sizeof *shares);
+    for (int j = 0; shares && j < e->validations; j++) {
         shares[j] = objective ? objective[j] : 1;
-        if (!(shares[j] >= 0 && shares[j] < 1e300)) {
-            return !mde_fail(e->context, MDE_BAD_ARGUMENT, "objective: weight of %s is %.9g; expected 0 or more",
-                             e->validation[j].name, shares[j]);
-        }
+        mde__require(c, shares[j] >= 0 && shares[j] < 1e300, "objective: weight of %s is %.9g; expected 0 or more",
+                     e->validation[j].name, shares[j]);
         sum += shares[j];
     }
-    if (!(sum > 0)) {
-        return !mde_fail(e->context, MDE_BAD_ARGUMENT, "objective: no validation text has a weight above 0");
+    mde__require(c, sum > 0, "objective: no validation text has a weight above 0");
+    if (!mde__bad(c)) {
+        for (int j = 0; j < e->validations; j++) shares[j] /= sum;
+        return shares;
     }
-    for (int j = 0; j < e->validations; j++) shares[j] /= sum;
-    return 1;
+    mde_release(c, shares);
+    return NULL;
 }
 
 MDEDEF double mde_mixture_loss(const mde_experts *e, const double *objective, const double *weights, double *gradient)
@@ -15724,9 +15725,8 @@ MDEDEF double mde_mixture_loss(const mde_experts *e, const double *objective, co
     double *shares;
     mde__query query = { weights, NULL, (double)NAN, gradient, NULL };
     if (!e || mde__bad(e->context)) return (double)NAN;
-    shares = (double *)mde_alloc(e->context, (size_t)e->validations + 1, sizeof *shares);
-    if (shares && mde__objective_shares(e, objective, shares) &&
-        mde__check_mixture(e, "mixture loss", 1, weights) == MDE_OK) {
+    shares = mde__objective_shares(e, objective);
+    if (shares && mde__check_mixture(e, "mixture loss", 1, weights) == MDE_OK) {
         mde__set_stage(e, "loss");
         mde__ask(e, shares, 1, &query);
     }
@@ -15776,10 +15776,8 @@ MDEDEF double mde_bits_per_byte(const mde_experts *e, int validation, double los
     const double ln2 = 0.6931471805599453;
     const mde__validation *v = mde__find_validation(e, validation);
     if (!e || mde__bad(e->context)) return (double)NAN;
-    if (!v) {
-        mde_fail(e->context, MDE_BAD_ARGUMENT, "bits per byte: validation is %d; expected 0 to %d", validation,
+    mde__require(e->context, v != NULL, "bits per byte: validation is %d; expected 0 to %d", validation,
                  e->validations - 1);
-    }
     return v && v->bytes > 0 ? loss * (double)v->tokens / (ln2 * v->bytes) : (double)NAN;
 }
 
@@ -15866,16 +15864,21 @@ static void mde__try_step(const mde__descents *all, mde__descent *s)
     mde__ask_at(s, MDE__STEP, s->trial, s->trial_g);
 }
 
-/* With loss, gradient and Hessian at hand. */
-static void mde__next_step(const mde__descents *all, mde__descent *s)
+/* With loss and gradient at hand, and a Hessian, which may not serve any more. */
+static void mde__next_step(const mde__descents *all, mde__descent *s, int serves)
 {
     int k = all->experts->count;
     if (!(s->out->gap > all->tolerance && s->out->iterations < all->iterations)) {
         s->phase = MDE__DONE;
         return;
     }
-    memcpy(s->trial, s->out->weights, (size_t)k * sizeof *s->trial);
-    memcpy(s->trial_g, s->g, (size_t)k * sizeof *s->g);
+    if (!serves) {
+        s->sampled = 0;
+        mde__ask_at(s, MDE__LOOK, s->out->weights, s->g);
+        return;
+    }
+    mde__copy(k, s->out->weights, s->trial);
+    mde__copy(k, s->g, s->trial_g);
     mde__simplex_quadratic(k, s->h, all->lower, all->upper, s->trial, s->trial_g);
     s->slope = 0;
     for (int i = 0; i < k; i++) {
@@ -15887,39 +15890,27 @@ static void mde__next_step(const mde__descents *all, mde__descent *s)
     mde__try_step(all, s);
 }
 
-/* Without a Hessian that serves. */
-static void mde__leave_sample(const mde__descents *all, mde__descent *s)
-{
-    s->sampled = 0;
-    if (s->out->gap > all->tolerance && s->out->iterations < all->iterations) {
-        mde__ask_at(s, MDE__LOOK, s->out->weights, s->g);
-    } else {
-        s->phase = MDE__DONE;
-    }
-}
-
 static void mde__end_step(const mde__descents *all, mde__descent *s)
 {
-    int k = all->experts->count, poor;
+    int k = all->experts->count, serves;
     double gap;
     if (!(s->query.loss <= s->out->loss + 1e-4 * s->step * s->slope + 1e-15 * fabs(s->out->loss))) {
         s->step *= 0.5;
-        if (s->sampled) mde__leave_sample(all, s);
+        if (s->sampled) mde__next_step(all, s, 0);
         else if (++s->halvings == 60) s->phase = MDE__DONE;
         else mde__try_step(all, s);
         return;
     }
     gap = mde__simplex_gap(k, s->trial_g, s->trial, all->lower, all->upper, s->d);
-    poor = s->sampled && !(gap <= 0.5 * s->out->gap);
+    serves = !s->sampled || gap <= 0.5 * s->out->gap;
     for (int i = 0; i < k; i++) s->d[i] = s->trial[i] - s->out->weights[i];
-    if (s->sampled && !poor) mde__learn_curvature(k, s->d, s->g, s->trial_g, s->h);
-    memcpy(s->out->weights, s->trial, (size_t)k * sizeof *s->trial);
-    memcpy(s->g, s->trial_g, (size_t)k * sizeof *s->g);
+    if (s->sampled && serves) mde__learn_curvature(k, s->d, s->g, s->trial_g, s->h);
+    mde__copy(k, s->trial, s->out->weights);
+    mde__copy(k, s->trial_g, s->g);
     s->out->loss = s->query.loss;
     s->out->gap = gap;
     s->out->iterations++;
-    if (poor) mde__leave_sample(all, s);
-    else mde__next_step(all, s);
+    mde__next_step(all, s, serves);
 }
 
 /* Goes on from the answer to the query. */
@@ -15939,7 +15930,7 @@ static void mde__descend(const mde__descents *all, mde__descent *s)
         s->out->gap = mde__simplex_gap(all->experts->count, s->g, s->out->weights, all->lower, all->upper, s->d);
         s->out->iterations = 0;
     }
-    mde__next_step(all, s);
+    mde__next_step(all, s, 1);
 }
 
 static void mde__minimize(const mde__descents *all)
@@ -16041,16 +16032,15 @@ static void mde__minimize_by_samples(mde__descents *all)
     mde_optimum *out = all->one->out;
     int i, j, sampled = mde__sample_experts(e, &made);
     all->few = sampled ? &made : NULL;
-    if (all->few && !mde__bad(c)) {
-        const mde_experts *few = all->few;
+    if (sampled) {
         double tolerance = all->tolerance, noise = 0;
         mde_optimum guess = *out;
         mde__descents first = *all;
-        for (j = 0; j < few->validations; j++) {
-            noise += all->shares[j] * all->shares[j] / (double)few->validation[j].tokens;
+        for (j = 0; j < made.validations; j++) {
+            noise += all->shares[j] * all->shares[j] / (double)made.validation[j].tokens;
         }
         noise = 0.1 * sqrt(noise);
-        first.experts = few;
+        first.experts = &made;
         first.tolerance = tolerance > noise ? tolerance : noise;
         first.iterations = 50;
         first.one->out = &guess;
@@ -16076,9 +16066,8 @@ MDEDEF mde_status mde_mixture_minimize(const mde_experts *e, const mde_minimize_
     if (!desc) desc = &mde__minimize_defaults;
     tolerance = desc->gap > 0 ? desc->gap : 1e-6;
     out->count = e->count;
-    shares = (double *)mde_alloc(c, (size_t)e->validations + 1, sizeof *shares);
-    if (shares && mde__objective_shares(e, desc->objective, shares) &&
-        mde__simplex_bounds(c, e->count, desc->lower, desc->upper, lower, upper) == MDE_OK) {
+    shares = mde__objective_shares(e, desc->objective);
+    if (shares && mde__simplex_bounds(c, e->count, desc->lower, desc->upper, lower, upper) == MDE_OK) {
         mde__descents all;
         memset(&all, 0, sizeof all);
         all.experts = e;
@@ -16105,21 +16094,6 @@ MDEDEF mde_status mde_mixture_minimize(const mde_experts *e, const mde_minimize_
 
 /* ---- Bootstrap ---- */
 
-/* How often each document is drawn when as many are drawn, with replacement, as there are. */
-static void mde__resample_documents(const mde_experts *e, uint64_t seed, int replicate, unsigned char *const *counts)
-{
-    for (int j = 0; j < e->validations; j++) {
-        int64_t documents = e->validation[j].documents, d;
-        mde_random r = mde_random_start(seed, (uint64_t)replicate * 65536u + (uint64_t)j);
-        if (!counts[j]) continue;
-        memset(counts[j], 0, (size_t)documents);
-        for (d = 0; d < documents; d++) {
-            unsigned char *count = &counts[j][mde_random_below(&r, (uint64_t)documents)];
-            *count = (unsigned char)(*count + (*count < 255));  /* which is as good as impossible: 1 / 255! */
-        }
-    }
-}
-
 /* What a bootstrap works with: its settings, the shares of the validation texts, and of so many replicates as go
    through the tokens together how often each document counts. */
 typedef struct mde__resampling {
@@ -16137,11 +16111,22 @@ static void mde__resampling_end(const mde_experts *e, mde__resampling *r)
     MDE__RELEASE(e->context, r->counts, r->shares);
 }
 
-/* Draws the replicates from number `first` on; returns how many. */
+/* Draws the replicates from number `first` on, of each text as many documents as there are, with replacement; returns
+   how many. */
 static int mde__resample(const mde_experts *e, const mde__resampling *r, int first)
 {
     int n = r->replicates - first < r->together ? r->replicates - first : r->together;
-    for (int b = 0; b < n; b++) mde__resample_documents(e, r->seed, first + b, r->counts + b * e->validations);
+    for (int i = 0; i < n * e->validations; i++) {
+        uint64_t replicate = (uint64_t)(first + i / e->validations), text = (uint64_t)(i % e->validations);
+        uint64_t documents = (uint64_t)e->validation[text].documents;
+        mde_random stream = mde_random_start(r->seed, replicate * 65536u + text);
+        if (!r->counts[i]) continue;
+        memset(r->counts[i], 0, (size_t)documents);
+        for (uint64_t d = 0; d < documents; d++) {
+            unsigned char *count = &r->counts[i][mde_random_below(&stream, documents)];
+            *count = (unsigned char)(*count + (*count < 255));  /* which is as good as impossible: 1 / 255! */
+        }
+    }
     snprintf(e->passes->figures, sizeof e->passes->figures, "replicates %d to %d of %d", first + 1, first + n,
              r->replicates);
     return n;
@@ -16184,16 +16169,17 @@ static int mde__resampling_note(const mde_experts *e, const double *shares, char
 
 /* Returns 0 after an error; mde__resampling_end is due either way. */
 static int mde__resampling_start(const mde_experts *e, const double *objective, int replicates, double level,
-                                 mde__resampling *r, char note[320])
+                                 uint64_t seed, mde__resampling *r, char note[320])
 {
     mde_context *c = e->context;
     double documents = 1;
     memset(r, 0, sizeof *r);
     r->replicates = replicates > 0 ? replicates : 200;
+    r->seed = seed;
     if (!(level < 1)) return !mde_fail(c, MDE_BAD_ARGUMENT, "bootstrap: level must be below 1");
     r->tail = (1 - (level > 0 ? level : 0.9)) / 2;
-    r->shares = (double *)mde_alloc(c, (size_t)e->validations + 1, sizeof *r->shares);
-    if (mde__bad(c) || !mde__objective_shares(e, objective, r->shares)) return 0;
+    r->shares = mde__objective_shares(e, objective);
+    if (!r->shares) return 0;
     if (!mde__resampling_note(e, r->shares, note)) r->replicates = 0;
     for (int j = 0; j < e->validations; j++) if (r->shares[j] != 0) documents += (double)e->validation[j].documents;
     r->together = r->replicates * documents > (double)MDE__RESAMPLED ? 1 + (int)((double)MDE__RESAMPLED / documents)
@@ -16236,7 +16222,7 @@ MDEDEF mde_status mde_mixture_bootstrap(const mde_experts *e, const mde_bootstra
     memset(&all, 0, sizeof all);
     all.experts = e;
     if (desc->weights && mde__check_mixture(e, "bootstrap", 1, desc->weights)) return c->status;
-    if (mde__resampling_start(e, minimize->objective, desc->replicates, desc->level, &r, out->note) &&
+    if (mde__resampling_start(e, minimize->objective, desc->replicates, desc->level, desc->seed, &r, out->note) &&
         mde_mixture_minimize(e, minimize, best) == MDE_OK) {
         mde__simplex_bounds(c, k, minimize->lower, minimize->upper, lower, upper);
         mde__middle_of_bounds(k, lower, upper, middle);
@@ -16246,7 +16232,6 @@ MDEDEF mde_status mde_mixture_bootstrap(const mde_experts *e, const mde_bootstra
         mde__descents_start(&all, r.together);
         mde__set_stage(e, "bootstrap");
     }
-    r.seed = desc->seed;
     all.shares = r.shares;
     all.lower = lower;
     all.upper = upper;
@@ -16272,9 +16257,7 @@ MDEDEF mde_status mde_mixture_bootstrap(const mde_experts *e, const mde_bootstra
         all.count = n;
         if (!mde__bad(c)) mde__minimize(&all);
         for (int b = 0; b < n; b++) {
-            for (int i = 0; i < k; i++) {
-                weights[(size_t)i * (size_t)r.replicates + (size_t)(first + b)] = optimum[b].weights[i];
-            }
+            for (int i = 0; i < k; i++) weights[mde__cell(i, r.replicates, first + b)] = optimum[b].weights[i];
         }
     }
     if (!mde__bad(c)) {
@@ -16298,17 +16281,16 @@ MDEDEF mde_status mde_mixture_price_intervals(const mde_experts *e, const double
     mde__query *query = NULL;
     double prices[MDE_MAX_DOMAINS], *values = NULL, *gradients = NULL;
     char note[320];
-    int i, n;
+    int n;
     if (!desc) desc = &defaults;
     /* Also finds what is wrong with the mixture; a token of probability 0 would make NaN of a replicate without it. */
     if (mde_mixture_prices(e, objective, weights, prices) != MDE_OK) return mde_context_status(c);
-    if (mde__resampling_start(e, objective, desc->replicates, desc->level, &r, note)) {
+    if (mde__resampling_start(e, objective, desc->replicates, desc->level, desc->seed, &r, note)) {
         values = (double *)mde_alloc(c, (size_t)r.replicates * (size_t)e->count, sizeof *values);
         query = (mde__query *)mde_alloc(c, (size_t)r.together, sizeof *query);
         gradients = (double *)mde_alloc(c, (size_t)r.together, (size_t)e->count * sizeof *gradients);
     }
     mde__set_stage(e, "prices");
-    r.seed = desc->seed;
     for (int first = 0; first < r.replicates && !mde__bad(c); first += n) {
         n = mde__resample(e, &r, first);
         for (int b = 0; b < n; b++) {
@@ -16319,7 +16301,7 @@ MDEDEF mde_status mde_mixture_price_intervals(const mde_experts *e, const double
         mde__ask(e, r.shares, n, query);
         for (int b = 0; b < n; b++) {
             mde__prices_of_gradient(e->count, query[b].gradient, prices);
-            for (i = 0; i < e->count; i++) values[(size_t)i * (size_t)r.replicates + (size_t)(first + b)] = prices[i];
+            for (int i = 0; i < e->count; i++) values[mde__cell(i, r.replicates, first + b)] = prices[i];
         }
     }
     if (!mde__bad(c)) mde__intervals(&r, e->count, values, low, high);
