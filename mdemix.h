@@ -4929,29 +4929,24 @@ static inline MDE__I MDE__K(shift_left)(MDE__I x, int bits)
 
 /* a b + c, rounded once. Where that takes many instructions it is a call, since every kernel is full of it. */
 #if MDE__KERNEL_SET == 3
-static inline MDE__V MDE__K(fma)(MDE__V a, MDE__V b, MDE__V c)
-{
-    return (MDE__V)MDE__FMA_16(a, b, c);
-}
+#define MDE__FUSED(a, b, c) MDE__FMA_16(a, b, c)
 #elif MDE__KERNEL_SET == 2
-static inline MDE__V MDE__K(fma)(MDE__V a, MDE__V b, MDE__V c)
-{
-    return (MDE__V)MDE__FMA_8(a, b, c);
-}
+#define MDE__FUSED(a, b, c) MDE__FMA_8(a, b, c)
 #elif MDE__W == 4 && defined(MDE__X86) && defined(__FMA__)
-static inline MDE__V MDE__K(fma)(MDE__V a, MDE__V b, MDE__V c)
-{
-    return (MDE__V)MDE__FMA_4(a, b, c);
-}
+#define MDE__FUSED(a, b, c) MDE__FMA_4(a, b, c)
 #elif MDE__W == 4 && defined(__aarch64__) && defined(__ARM_NEON)
-static inline MDE__V MDE__K(fma)(MDE__V a, MDE__V b, MDE__V c)
-{
-    return (MDE__V)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
-}
+#define MDE__FUSED(a, b, c) vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b)
 #elif defined(MDE_NO_FMA_EMULATION)
+#define MDE__FUSED(a, b, c) (a * b + c)
+#elif MDE__W == 1 && defined(FP_FAST_FMAF)
+#define MDE__FUSED(a, b, c) fmaf(a, b, c)
+#elif MDE__W == 1
+#define MDE__FUSED(a, b, c) mde__fma_emulated(a, b, c)
+#endif
+#ifdef MDE__FUSED
 static inline MDE__V MDE__K(fma)(MDE__V a, MDE__V b, MDE__V c)
 {
-    return a * b + c;
+    return (MDE__V)MDE__FUSED(a, b, c);
 }
 #elif MDE__W == 4 && defined(MDE__X86)
 /* mde__fma_emulated, two lanes at a time. */
@@ -4973,15 +4968,6 @@ static MDE__NOINLINE MDE__V MDE__K(fma)(MDE__V a, MDE__V b, MDE__V c)
         half[i] = (MDE__D)((MDE__L)sum + (inexact & (even - opposite - opposite)));
     }
     return (MDE__V)_mm_movelh_ps(_mm_cvtpd_ps((__m128d)half[0]), _mm_cvtpd_ps((__m128d)half[1]));
-}
-#elif MDE__W == 1
-static inline MDE__V MDE__K(fma)(MDE__V a, MDE__V b, MDE__V c)
-{
-#ifdef FP_FAST_FMAF
-    return fmaf(a, b, c);
-#else
-    return mde__fma_emulated(a, b, c);
-#endif
 }
 #else
 static MDE__FMA_CALL MDE__V MDE__K(fma)(MDE__V a, MDE__V b, MDE__V c)
@@ -5296,10 +5282,10 @@ static inline MDE__V MDE__K(maximum_of)(MDE__V a, MDE__V b)
 
 /* ---- Elements: out[0] from in[0] (and in[1]) ---- */
 
-/* STEP for each vector from .. to, at i: it reads arrays by MDE__READ(p) and writes them by MDE__WRITE(p, x). The last
+/* STEP for each vector from .. to, at i: it reads arrays by MDE__READ(p) and writes them by MDE__PUT(p, x). The last
    vector may have but `part` floats. */
 #define MDE__READ(p) (part ? MDE__K(load_part)((p) + i, part, 1.0f) : MDE__K(load)((p) + i))
-#define MDE__WRITE(p, x) \
+#define MDE__PUT(p, x) \
     if (part) MDE__K(store_part)((p) + i, part, x); \
     else MDE__K(store)((p) + i, x);
 #define MDE__VECTORS_OF(from, to, STEP) \
@@ -5313,7 +5299,7 @@ static inline MDE__V MDE__K(maximum_of)(MDE__V a, MDE__V b)
     }
 
 /* y[i] = VALUE for from <= i < to */
-#define MDE__MAP(y, from, to, VALUE) MDE__VECTORS_OF(from, to, MDE__WRITE(y, VALUE))
+#define MDE__MAP(y, from, to, VALUE) MDE__VECTORS_OF(from, to, MDE__PUT(y, VALUE))
 
 /* VALUE of the vectors of x and y, or out as it was, and of s and t, the job's scale and shift. */
 #define MDE__ELEMENTS(name, VALUE) \
@@ -5354,9 +5340,9 @@ static void MDE__K(adamw)(const mde__job *j, int64_t from, int64_t to)
     MDE__V root = MDE__K(sqrt_of)(second * MDE__K(set)(adam->correction2)); \
     MDE__V update = first / (root + MDE__K(set)(adam->epsilon)); \
     MDE__V decayed = MDE__READ(w) * MDE__K(set)(adam->decay); \
-    MDE__WRITE(w, MDE__K(fma)(update, MDE__K(set)(-adam->step), decayed)) \
-    MDE__WRITE(m, first) \
-    MDE__WRITE(v, second)
+    MDE__PUT(w, MDE__K(fma)(update, MDE__K(set)(-adam->step), decayed)) \
+    MDE__PUT(m, first) \
+    MDE__PUT(v, second)
     MDE__VECTORS_OF(from, to, MDE__STEP)
 #undef MDE__STEP
 }
@@ -6640,6 +6626,7 @@ static void MDE__K(covariance)(mde_kernel kernel, double signal, int64_t n, int6
 #undef MDE__DENSE_PART
 #undef MDE__EACH_DENSE
 #undef MDE__SHARED
+#undef MDE__FUSED
 #undef MDE__KERNEL_SET
 #ifdef MDE__KERNELS_COLD
 MDE__COLD_END
