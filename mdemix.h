@@ -4784,12 +4784,30 @@ MDE__COLD_BEGIN
 #elif MDE__KERNEL_SET == 2
 #define MDE__K(name) mde__##name##_avx2
 #define MDE__W 8
+#ifdef __clang__
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx2,fma")
+#endif
 #elif MDE__KERNEL_SET == 3
 #define MDE__K(name) mde__##name##_avx512
 #define MDE__W 16
+#ifdef __clang__
+#pragma clang attribute push(__attribute__((target("avx512f,avx2,fma"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx2,fma")
+#endif
 #elif MDE__KERNEL_SET == 4
 #define MDE__K(name) mde__##name##_wide
 #define MDE__W 16
+#endif
+#if (MDE__KERNEL_SET == 2 || MDE__KERNEL_SET == 3) && !defined(__clang__)
+#pragma GCC optimize("fp-contract=off")
+#ifdef __MINGW32__              /* with tables for the unwinding of the stack it would not be aligned for vectors */
+#pragma GCC optimize("no-asynchronous-unwind-tables", "no-unwind-tables")
+#endif
 #endif
 
 /* MDE__EACH(S): S(j) for each register j of the 16 float lanes; MDE__EACH_DOUBLE for the 8 double lanes. */
@@ -6627,11 +6645,18 @@ static void MDE__K(covariance)(mde_kernel kernel, double signal, int64_t n, int6
 #undef MDE__EACH_DENSE
 #undef MDE__SHARED
 #undef MDE__FUSED
-#undef MDE__KERNEL_SET
 #ifdef MDE__KERNELS_COLD
 MDE__COLD_END
 #undef MDE__KERNELS_COLD
 #endif
+#if MDE__KERNEL_SET == 2 || MDE__KERNEL_SET == 3
+#ifdef __clang__
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+#endif
+#undef MDE__KERNEL_SET
 #ifdef __GNUC__
 #pragma GCC diagnostic pop
 #endif
@@ -6644,42 +6669,10 @@ MDE__COLD_END
 
 #if defined(MDE__X86) && !defined(MDE_NO_SIMD)
 #define MDE__KERNEL_SET 2               /* MDE_SIMD_AVX2 */
-#ifdef __clang__
-#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("avx2,fma")
-#pragma GCC optimize("fp-contract=off")
-#ifdef __MINGW32__              /* with tables for the unwinding of the stack it would not be aligned for vectors */
-#pragma GCC optimize("no-asynchronous-unwind-tables", "no-unwind-tables")
-#endif
-#endif
 #include MDEMIX_FILE
-#ifdef __clang__
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
-
 #define MDE__KERNEL_SET 3               /* MDE_SIMD_AVX512 */
-#ifdef __clang__
-#pragma clang attribute push(__attribute__((target("avx512f,avx2,fma"))), apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("avx512f,avx2,fma")
-#pragma GCC optimize("fp-contract=off")
-#ifdef __MINGW32__              /* with tables for the unwinding of the stack it would not be aligned for vectors */
-#pragma GCC optimize("no-asynchronous-unwind-tables", "no-unwind-tables")
-#endif
-#endif
 #include MDEMIX_FILE
-#ifdef __clang__
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
 #endif
-#endif
-
 #ifdef MDE__WITH_WIDE
 #define MDE__KERNEL_SET 4               /* MDE__SIMD_WIDE */
 #include MDEMIX_FILE
