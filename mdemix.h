@@ -4591,6 +4591,11 @@ MDEDEF void mde_random_mixture(mde_random *r, int n, double *weights)
 #define MDE__STRIP_TOKENS (MDE__STRIP_LANES * MDE__STRIP_STEPS)
 #define MDE__STRIP_LOWEST 1e-30f        /* and the minimum product that still has all its bits */
 
+static MDE__INLINE int64_t mde__min(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
 /* Asks for the n floats that come `ahead` floats after p; they need not exist. Processors foresee what is read in order
    from a few places, but not from many experts' rows side by side. */
 static inline void mde__prefetch(const float *p, int64_t ahead, int64_t n)
@@ -5347,18 +5352,18 @@ MDE__ELEMENTS(gelu_vjp, MDE__K(gelu_slope)(MDE__READ(x)) * MDE__READ(y))
    moment. */
 static void MDE__K(adamw)(const mde__job *j, int64_t from, int64_t to)
 {
-    const mde__adam *adam = &j->adam;
+    const mde__adam adam = j->adam;     /* a copy, which no write below can change */
     const float *gradient = j->in[0];
     float *w = j->out[0], *m = j->out[1], *v = j->out[2];
     int64_t i;
 #define MDE__STEP \
-    MDE__V g = MDE__READ(gradient) * MDE__K(set)(adam->grad_scale); \
-    MDE__V first = MDE__K(fma)(MDE__READ(m), MDE__K(set)(adam->beta1), g * MDE__K(set)(adam->rest1)); \
-    MDE__V second = MDE__K(fma)(MDE__READ(v), MDE__K(set)(adam->beta2), g * g * MDE__K(set)(adam->rest2)); \
-    MDE__V root = MDE__K(sqrt_of)(second * MDE__K(set)(adam->correction2)); \
-    MDE__V update = first / (root + MDE__K(set)(adam->epsilon)); \
-    MDE__V decayed = MDE__READ(w) * MDE__K(set)(adam->decay); \
-    MDE__PUT(w, MDE__K(fma)(update, MDE__K(set)(-adam->step), decayed)) \
+    MDE__V g = MDE__READ(gradient) * MDE__K(set)(adam.grad_scale); \
+    MDE__V first = MDE__K(fma)(MDE__READ(m), MDE__K(set)(adam.beta1), g * MDE__K(set)(adam.rest1)); \
+    MDE__V second = MDE__K(fma)(MDE__READ(v), MDE__K(set)(adam.beta2), g * g * MDE__K(set)(adam.rest2)); \
+    MDE__V root = MDE__K(sqrt_of)(second * MDE__K(set)(adam.correction2)); \
+    MDE__V update = first / (root + MDE__K(set)(adam.epsilon)); \
+    MDE__V decayed = MDE__READ(w) * MDE__K(set)(adam.decay); \
+    MDE__PUT(w, MDE__K(fma)(update, MDE__K(set)(-adam.step), decayed)) \
     MDE__PUT(m, first) \
     MDE__PUT(v, second)
     MDE__VECTORS_OF(from, to, MDE__STEP)
@@ -5499,7 +5504,7 @@ static void MDE__K(sum_columns)(const mde__job *j, int64_t from, int64_t to)
     for (i = from; i < to; i += MDE__W) {
         MDE__V total = j->accumulate ? MDE__K(load_some)(j->out[0] + i, to - i, 0.0f) : MDE__K(set)(0.0f);
         for (block = 0; block < j->rows; block += MDE__COLUMN_BLOCK) {
-            int64_t end = block + MDE__COLUMN_BLOCK < j->rows ? block + MDE__COLUMN_BLOCK : j->rows;
+            int64_t end = mde__min(block + MDE__COLUMN_BLOCK, j->rows);
             MDE__V chain = MDE__K(set)(0.0f);
             for (r = block; r < end; r++) chain = chain + MDE__K(load_some)(j->in[0] + r * j->cols + i, to - i, 0.0f);
             total = total + chain;
@@ -5683,7 +5688,7 @@ static void MDE__K(norm_gain_vjp)(const mde__job *j, int64_t from, int64_t to)
     for (i = from; i < to; i += MDE__W) {
         MDE__V gain = MDE__K(set)(0.0f), bias = gain;
         for (block = 0; block < j->rows; block += MDE__COLUMN_BLOCK) {
-            int64_t end = block + MDE__COLUMN_BLOCK < j->rows ? block + MDE__COLUMN_BLOCK : j->rows;
+            int64_t end = mde__min(block + MDE__COLUMN_BLOCK, j->rows);
             MDE__V gain_chain = MDE__K(set)(0.0f), bias_chain = gain_chain;
             for (r = block; r < end; r++) {
                 MDE__V x = MDE__K(load_some)(j->in[0] + r * j->cols + i, to - i, 0.0f);
@@ -5765,7 +5770,7 @@ static void MDE__K(attention_weights)(const mde__job *j, int64_t from, int64_t t
     float scale = j->scale;
     for (r = from; r < to; r++) {
         float *s = j->out[0] + r * j->stride, *out = j->out[3] + r * j->out_stride, next, shrink;
-        n = j->visible + r < j->cols ? j->visible + r : j->cols;
+        n = mde__min(j->visible + r, j->cols);
         if (n <= 0) continue;
         next = MDE__K(max_of)(n, s) * scale;
         next = next > j->out[1][r] ? next : j->out[1][r];
@@ -5798,7 +5803,7 @@ static void MDE__K(attention_gradients)(const mde__job *j, int64_t from, int64_t
     for (r = from; r < to; r++) {
         float *s = j->out[0] + r * j->stride, *g = j->out[1] + r * j->stride;
         MDE__V shift = MDE__K(set)(-j->in[0][r]), d = MDE__K(set)(j->in[1][r]);
-        n = j->visible + r < j->cols ? j->visible + r : j->cols;
+        n = mde__min(j->visible + r, j->cols);
         if (n < 0) n = 0;
         MDE__MAP(s, 0, n, MDE__K(exp_of)(MDE__K(fma)(MDE__READ(s), scale, shift)))
         MDE__MAP(g, 0, n, MDE__READ(s) * (MDE__READ(g) - d) * scale)
@@ -5831,7 +5836,7 @@ static void MDE__K(pack)(int along_k, int64_t width, int64_t count, int64_t k, c
 {
     int64_t first, p, i;
     for (first = 0; first < count; first += width, panels += width * k) {
-        int64_t here = count - first < width ? count - first : width;
+        int64_t here = mde__min(count - first, width);
         p = 0;
         if (here < width) memset(panels, 0, (size_t)(width * k) * sizeof *panels);
         if (!along_k) {
@@ -5938,11 +5943,11 @@ static void MDE__K(tiles)(const mde__tiles *t)
     if (!t->row) one.step = MDE__TILE_ROWS;
     for (r = 0; r < MDE__TILE_ROWS; r++) own[r] = r;
     for (column = 0; column < t->n; column += MDE__TILE_COLUMNS, one.b += t->b_panel) {
-        int64_t columns = t->n - column < MDE__TILE_COLUMNS ? t->n - column : MDE__TILE_COLUMNS;
+        int64_t columns = mde__min(t->n - column, MDE__TILE_COLUMNS);
         int wide = MDE__KERNEL_SET == 1 || columns > MDE__W;
         int whole = columns == MDE__TILE_COLUMNS || (!wide && columns == MDE__W);
         for (first = 0; first < t->m; first += count) {
-            int64_t rows = t->m - first < MDE__TILE_ROWS ? t->m - first : MDE__TILE_ROWS;
+            int64_t rows = mde__min(t->m - first, MDE__TILE_ROWS);
             float *here = t->out + first * t->stride + column;
             one.a = t->row ? t->a : t->a + first / MDE__TILE_ROWS * MDE__TILE_ROWS * t->k + first % MDE__TILE_ROWS;
             one.row = t->row ? t->row + first : own;
@@ -6189,7 +6194,7 @@ static void MDE__K(mixture)(const mde__job *j, int64_t from, int64_t to)
         sum.exponent[i] = 0;
     }
     for (strip = 0; strip < tokens; strip += MDE__MIXTURE_STRIP) {
-        int64_t n = tokens - strip < MDE__MIXTURE_STRIP ? tokens - strip : MDE__MIXTURE_STRIP, stride = j->stride;
+        int64_t n = mde__min(tokens - strip, MDE__MIXTURE_STRIP), stride = j->stride;
         const float *r = row + strip;
         if (n < MDE__MIXTURE_STRIP) {       /* filled up with tokens that count nothing */
             for (e = 0; e < experts; e++) {
@@ -6331,7 +6336,7 @@ static void MDE__K(mixtures)(const mde__job *j, int64_t from, int64_t to)
     }
     for (strip = from; strip < to; strip += MDE__STRIP_TOKENS) {
         const float *r = j->in[0] + strip;
-        int64_t n = to - strip < MDE__STRIP_TOKENS ? to - strip : MDE__STRIP_TOKENS;
+        int64_t n = mde__min(to - strip, MDE__STRIP_TOKENS);
         for (group = 0; group < j->rows; group += 4) {
             const float *w = j->in[1] + group * experts;
             int whole = n == MDE__STRIP_TOKENS;
@@ -6752,7 +6757,7 @@ typedef struct mde__shares {
 static void mde__share(int64_t index, void *user)
 {
     const mde__shares *s = (const mde__shares *)user;
-    int64_t from = index * s->chunk, to = s->count - from < s->chunk ? s->count : from + s->chunk;
+    int64_t from = index * s->chunk, to = mde__min(from + s->chunk, s->count);
     s->fn(s->job, from, to);
 }
 
@@ -7057,11 +7062,6 @@ static int64_t mde__block_k(int simd)
 static int64_t mde__block_m(int simd)
 {
     return mde__tile_columns(simd) > 16 ? MDE__BLOCK_M_MAX / 2 : MDE__BLOCK_M_MAX;
-}
-
-static MDE__INLINE int64_t mde__min(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
 }
 
 static int64_t mde__round_up(int64_t a, int64_t unit)
