@@ -982,7 +982,7 @@ typedef struct mde_surrogate_desc {
 MDEDEF mde_surrogate *mde_surrogate_fit(mde_context *c, int n, int k, int m, const double *weights,
                                         const double *losses, const mde_surrogate_desc *desc);   /* [n, k], [n, m] */
 MDEDEF void mde_surrogate_free(mde_surrogate *s);
-/* mean [n, m]; sd [n, m] of the predicted run (with noise) may be NULL. */
+/* As mde_regressor_predict. */
 MDEDEF mde_status mde_surrogate_predict(const mde_surrogate *s, int n, const double *weights, double *mean, double *sd);
 /* Means [m] of one mixture and their derivatives [m, k] by its weights. Trees have none: an error. */
 MDEDEF mde_status mde_surrogate_gradient(const mde_surrogate *s, const double *weights, double *mean, double *gradient);
@@ -4569,6 +4569,11 @@ MDEDEF void mde_random_mixture(mde_random *r, int n, double *weights)
 #define MDE__STRIP_TOKENS (MDE__STRIP_LANES * MDE__STRIP_STEPS)
 #define MDE__STRIP_LOWEST 1e-30f        /* and the minimum product that still has all its bits */
 
+static MDE__INLINE int64_t mde__min(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
 /* Asks for the n floats that come `ahead` floats after p; they need not exist. Processors foresee what is read in order
    from a few places, but not from many experts' rows side by side. */
 static inline void mde__prefetch(const float *p, int64_t ahead, int64_t n)
@@ -4762,12 +4767,30 @@ MDE__COLD_BEGIN
 #elif MDE__KERNEL_SET == 2
 #define MDE__K(name) mde__##name##_avx2
 #define MDE__W 8
+#ifdef __clang__
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx2,fma")
+#endif
 #elif MDE__KERNEL_SET == 3
 #define MDE__K(name) mde__##name##_avx512
 #define MDE__W 16
+#ifdef __clang__
+#pragma clang attribute push(__attribute__((target("avx512f,avx2,fma"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx2,fma")
+#endif
 #elif MDE__KERNEL_SET == 4
 #define MDE__K(name) mde__##name##_wide
 #define MDE__W 16
+#endif
+#if (MDE__KERNEL_SET == 2 || MDE__KERNEL_SET == 3) && !defined(__clang__)
+#pragma GCC optimize("fp-contract=off")
+#ifdef __MINGW32__              /* with tables for the unwinding of the stack it would not be aligned for vectors */
+#pragma GCC optimize("no-asynchronous-unwind-tables", "no-unwind-tables")
+#endif
 #endif
 
 /* MDE__EACH(S): S(j) for each register j of the 16 float lanes; MDE__EACH_DOUBLE for the 8 double lanes. */
@@ -4907,29 +4930,24 @@ static inline MDE__I MDE__K(shift_left)(MDE__I x, int bits)
 
 /* a b + c, rounded once. Where that takes many instructions it is a call, since every kernel is full of it. */
 #if MDE__KERNEL_SET == 3
-static inline MDE__V MDE__K(fma)(MDE__V a, MDE__V b, MDE__V c)
-{
-    return (MDE__V)MDE__FMA_16(a, b, c);
-}
+#define MDE__FUSED(a, b, c) MDE__FMA_16(a, b, c)
 #elif MDE__KERNEL_SET == 2
-static inline MDE__V MDE__K(fma)(MDE__V a, MDE__V b, MDE__V c)
-{
-    return (MDE__V)MDE__FMA_8(a, b, c);
-}
+#define MDE__FUSED(a, b, c) MDE__FMA_8(a, b, c)
 #elif MDE__W == 4 && defined(MDE__X86) && defined(__FMA__)
-static inline MDE__V MDE__K(fma)(MDE__V a, MDE__V b, MDE__V c)
-{
-    return (MDE__V)MDE__FMA_4(a, b, c);
-}
+#define MDE__FUSED(a, b, c) MDE__FMA_4(a, b, c)
 #elif MDE__W == 4 && defined(__aarch64__) && defined(__ARM_NEON)
-static inline MDE__V MDE__K(fma)(MDE__V a, MDE__V b, MDE__V c)
-{
-    return (MDE__V)vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b);
-}
+#define MDE__FUSED(a, b, c) vfmaq_f32((float32x4_t)c, (float32x4_t)a, (float32x4_t)b)
 #elif defined(MDE_NO_FMA_EMULATION)
+#define MDE__FUSED(a, b, c) (a * b + c)
+#elif MDE__W == 1 && defined(FP_FAST_FMAF)
+#define MDE__FUSED(a, b, c) fmaf(a, b, c)
+#elif MDE__W == 1
+#define MDE__FUSED(a, b, c) mde__fma_emulated(a, b, c)
+#endif
+#ifdef MDE__FUSED
 static inline MDE__V MDE__K(fma)(MDE__V a, MDE__V b, MDE__V c)
 {
-    return a * b + c;
+    return (MDE__V)MDE__FUSED(a, b, c);
 }
 #elif MDE__W == 4 && defined(MDE__X86)
 /* mde__fma_emulated, two lanes at a time. */
@@ -4951,15 +4969,6 @@ static MDE__NOINLINE MDE__V MDE__K(fma)(MDE__V a, MDE__V b, MDE__V c)
         half[i] = (MDE__D)((MDE__L)sum + (inexact & (even - opposite - opposite)));
     }
     return (MDE__V)_mm_movelh_ps(_mm_cvtpd_ps((__m128d)half[0]), _mm_cvtpd_ps((__m128d)half[1]));
-}
-#elif MDE__W == 1
-static inline MDE__V MDE__K(fma)(MDE__V a, MDE__V b, MDE__V c)
-{
-#ifdef FP_FAST_FMAF
-    return fmaf(a, b, c);
-#else
-    return mde__fma_emulated(a, b, c);
-#endif
 }
 #else
 static MDE__FMA_CALL MDE__V MDE__K(fma)(MDE__V a, MDE__V b, MDE__V c)
@@ -5013,6 +5022,20 @@ static inline MDE__L MDE__K(set_long)(uint64_t x)
 {
     MDE__L all = MDE__FILL_HALF(x);
     return all;
+}
+
+static inline MDE__L MDE__K(as_long)(MDE__D x)
+{
+    MDE__L i;
+    memcpy(&i, &x, sizeof i);
+    return i;
+}
+
+static inline MDE__D MDE__K(as_double)(MDE__L i)
+{
+    MDE__D x;
+    memcpy(&x, &i, sizeof x);
+    return x;
 }
 
 /* MDE__DOUBLES floats, widened. */
@@ -5252,89 +5275,77 @@ static inline MDE__V MDE__K(cos_of)(MDE__V x)
     return MDE__K(sine)(x, 1);
 }
 
-/* ---- Elements: out[0] from in[0] (and in[1]) ---- */
-
-#define MDE__UNARY(name) \
-    static void MDE__K(name)(const mde__job *j, int64_t from, int64_t to) \
-    { \
-        const float *x = j->in[0]; \
-        float *y = j->out[0]; \
-        int64_t i; \
-        for (i = from; i + MDE__W <= to; i += MDE__W) MDE__K(store)(y + i, MDE__K(name##_of)(MDE__K(load)(x + i))); \
-        if (i < to) { \
-            MDE__V part = MDE__K(load_part)(x + i, to - i, 1.0f); \
-            MDE__K(store_part)(y + i, to - i, MDE__K(name##_of)(part)); \
-        } \
-    }
-MDE__PLAIN_FUNCTIONS(MDE__UNARY)
-MDE__GATED_FUNCTIONS(MDE__UNARY)
-
-/* EXPRESSION of the vectors a and b, taken from x and y, and s and t, the job's scale and shift. */
-#define MDE__BINARY(name, x, y, EXPRESSION) \
-    static void MDE__K(name)(const mde__job *j, int64_t from, int64_t to) \
-    { \
-        MDE__V a, b, s = MDE__K(set)(j->scale), t = MDE__K(set)(j->shift); \
-        float *out = j->out[0]; \
-        int64_t i; \
-        (void)s, (void)t; \
-        for (i = from; i + MDE__W <= to; i += MDE__W) { \
-            a = MDE__K(load)(x + i); \
-            b = MDE__K(load)(y + i); \
-            MDE__K(store)(out + i, EXPRESSION); \
-        } \
-        if (i < to) { \
-            a = MDE__K(load_part)(x + i, to - i, 1.0f); \
-            b = MDE__K(load_part)(y + i, to - i, 1.0f); \
-            MDE__K(store_part)(out + i, to - i, EXPRESSION); \
-        } \
-    }
-MDE__BINARY(add, j->in[0], j->in[1], a + b)
-MDE__BINARY(sub, j->in[0], j->in[1], a - b)
-MDE__BINARY(mul, j->in[0], j->in[1], a * b)
-MDE__BINARY(div, j->in[0], j->in[1], a / b)
-MDE__BINARY(maximum, j->in[0], j->in[1], MDE__K(select)(MDE__MASK(a == a), MDE__K(larger)(a, b), a))
-MDE__BINARY(axpy, j->in[0], j->out[0], MDE__K(fma)(s, a, b))
-MDE__BINARY(affine, j->in[0], j->in[0], MDE__K(fma)(a, s, ((void)b, t)))
-MDE__BINARY(silu_vjp, j->in[0], j->in[1], MDE__K(silu_slope)(a) * b)
-MDE__BINARY(gelu_vjp, j->in[0], j->in[1], MDE__K(gelu_slope)(a) * b)
-
-/* AdamW (Loshchilov and Hutter 2019, algorithm 2) for one vector. */
-static inline void MDE__K(adamw_step)(const mde__adam *adam, MDE__V g, MDE__V *w, MDE__V *m, MDE__V *v)
+/* The larger one; of a NaN, NaN. */
+static inline MDE__V MDE__K(maximum_of)(MDE__V a, MDE__V b)
 {
-    MDE__V update;
-    g = g * MDE__K(set)(adam->grad_scale);
-    *m = MDE__K(fma)(*m, MDE__K(set)(adam->beta1), g * MDE__K(set)(adam->rest1));
-    *v = MDE__K(fma)(*v, MDE__K(set)(adam->beta2), g * g * MDE__K(set)(adam->rest2));
-    update = *m / (MDE__K(sqrt_of)(*v * MDE__K(set)(adam->correction2)) + MDE__K(set)(adam->epsilon));
-    *w = MDE__K(fma)(update, MDE__K(set)(-adam->step), *w);
+    return MDE__K(select)(MDE__MASK(a == a), MDE__K(larger)(a, b), a);
 }
 
-/* in[0] gradient; out[0] weights, out[1] and out[2] first and second moment. */
+/* ---- Elements: out[0] from in[0] (and in[1]) ---- */
+
+/* STEP for each vector from .. to, at i: it reads arrays by MDE__READ(p) and writes them by MDE__PUT(p, x). The last
+   vector may have but `part` floats. */
+#define MDE__READ(p) (part ? MDE__K(load_part)((p) + i, part, 1.0f) : MDE__K(load)((p) + i))
+#define MDE__PUT(p, x) \
+    if (part) MDE__K(store_part)((p) + i, part, x); \
+    else MDE__K(store)((p) + i, x);
+#define MDE__VECTORS_OF(from, to, STEP) \
+    for (i = from; i + MDE__W <= (to); i += MDE__W) { \
+        const int64_t part = 0; \
+        STEP \
+    } \
+    if (i < (to)) { \
+        const int64_t part = (to) - i; \
+        STEP \
+    }
+
+/* y[i] = VALUE for from <= i < to */
+#define MDE__MAP(y, from, to, VALUE) MDE__VECTORS_OF(from, to, MDE__PUT(y, VALUE))
+
+/* VALUE of the vectors of x and y, or out as it was, and of s and t, the job's scale and shift. */
+#define MDE__ELEMENTS(name, VALUE) \
+    static void MDE__K(name)(const mde__job *j, int64_t from, int64_t to) \
+    { \
+        const float *x = j->in[0], *y = j->in[1]; \
+        MDE__V s = MDE__K(set)(j->scale), t = MDE__K(set)(j->shift); \
+        float *out = j->out[0]; \
+        int64_t i; \
+        (void)y, (void)s, (void)t; \
+        MDE__MAP(out, from, to, VALUE) \
+    }
+#define MDE__UNARY(name) MDE__ELEMENTS(name, MDE__K(name##_of)(MDE__READ(x)))
+MDE__PLAIN_FUNCTIONS(MDE__UNARY)
+MDE__GATED_FUNCTIONS(MDE__UNARY)
+MDE__ELEMENTS(add, MDE__READ(x) + MDE__READ(y))
+MDE__ELEMENTS(sub, MDE__READ(x) - MDE__READ(y))
+MDE__ELEMENTS(mul, MDE__READ(x) * MDE__READ(y))
+MDE__ELEMENTS(div, MDE__READ(x) / MDE__READ(y))
+MDE__ELEMENTS(maximum, MDE__K(maximum_of)(MDE__READ(x), MDE__READ(y)))
+MDE__ELEMENTS(axpy, MDE__K(fma)(s, MDE__READ(x), MDE__READ(out)))
+MDE__ELEMENTS(affine, MDE__K(fma)(MDE__READ(x), s, t))
+MDE__ELEMENTS(silu_vjp, MDE__K(silu_slope)(MDE__READ(x)) * MDE__READ(y))
+MDE__ELEMENTS(gelu_vjp, MDE__K(gelu_slope)(MDE__READ(x)) * MDE__READ(y))
+
+/* AdamW (Loshchilov and Hutter 2019, algorithm 2): in[0] gradient; out[0] weights, out[1] and out[2] first and second
+   moment. */
 static void MDE__K(adamw)(const mde__job *j, int64_t from, int64_t to)
 {
-    const float *g = j->in[0];
+    const mde__adam adam = j->adam;     /* a copy, which no write below can change */
+    const float *gradient = j->in[0];
     float *w = j->out[0], *m = j->out[1], *v = j->out[2];
-    MDE__V decay = MDE__K(set)(j->adam.decay), a, b, d;
-    int64_t i, n;
-    for (i = from; i + MDE__W <= to; i += MDE__W) {
-        a = MDE__K(load)(w + i) * decay;
-        b = MDE__K(load)(m + i);
-        d = MDE__K(load)(v + i);
-        MDE__K(adamw_step)(&j->adam, MDE__K(load)(g + i), &a, &b, &d);
-        MDE__K(store)(w + i, a);
-        MDE__K(store)(m + i, b);
-        MDE__K(store)(v + i, d);
-    }
-    n = to - i;
-    if (n > 0) {
-        a = MDE__K(load_part)(w + i, n, 0.0f) * decay;
-        b = MDE__K(load_part)(m + i, n, 0.0f);
-        d = MDE__K(load_part)(v + i, n, 0.0f);
-        MDE__K(adamw_step)(&j->adam, MDE__K(load_part)(g + i, n, 0.0f), &a, &b, &d);
-        MDE__K(store_part)(w + i, n, a);
-        MDE__K(store_part)(m + i, n, b);
-        MDE__K(store_part)(v + i, n, d);
-    }
+    int64_t i;
+#define MDE__STEP \
+    MDE__V g = MDE__READ(gradient) * MDE__K(set)(adam.grad_scale); \
+    MDE__V first = MDE__K(fma)(MDE__READ(m), MDE__K(set)(adam.beta1), g * MDE__K(set)(adam.rest1)); \
+    MDE__V second = MDE__K(fma)(MDE__READ(v), MDE__K(set)(adam.beta2), g * g * MDE__K(set)(adam.rest2)); \
+    MDE__V root = MDE__K(sqrt_of)(second * MDE__K(set)(adam.correction2)); \
+    MDE__V update = first / (root + MDE__K(set)(adam.epsilon)); \
+    MDE__V decayed = MDE__READ(w) * MDE__K(set)(adam.decay); \
+    MDE__PUT(w, MDE__K(fma)(update, MDE__K(set)(-adam.step), decayed)) \
+    MDE__PUT(m, first) \
+    MDE__PUT(v, second)
+    MDE__VECTORS_OF(from, to, MDE__STEP)
+#undef MDE__STEP
 }
 
 /* ---- Reductions ---- */
@@ -5352,8 +5363,8 @@ static inline void MDE__K(store_some)(float *p, int64_t n, MDE__V x)
     else if (n > 0) MDE__K(store_part)(p, n, x);
 }
 
-/* Defines a function of n floats in 16 lanes that begin at `first` and are folded at the end. STEP##_WHOLE(r) and
-   STEP##_PART(r) say what the lanes of register r take up at index i; lanes past the end read what changes nothing. */
+/* Defines a function of n floats in 16 lanes that begin at `first` and are folded at the end. STEP(r) says what the
+   lanes of register r take up at index i; lanes past the end read what changes nothing. */
 #define MDE__ONE_LANE(r) MDE__V lane##r = start;
 #define MDE__KEEP_LANE(r) MDE__K(store)(lanes + MDE__W * r, lane##r);
 
@@ -5365,52 +5376,42 @@ static inline void MDE__K(store_some)(float *p, int64_t n, MDE__V x)
         int64_t i = 0; \
         MDE__EACH(MDE__ONE_LANE) \
         for (; i + MDE__LANES <= n; i += MDE__LANES) { \
-            MDE__EACH(STEP##_WHOLE) \
+            const int64_t left = MDE__LANES; \
+            MDE__EACH(STEP) \
         } \
         if (i < n) { \
-            MDE__EACH(STEP##_PART) \
+            const int64_t left = n - i; \
+            MDE__EACH(STEP) \
         } \
         MDE__EACH(MDE__KEEP_LANE) \
         return MDE__K(fold)(lanes); \
     }
 
 #define MDE__AT(p, r) ((p) + i + MDE__W * (r))
-#define MDE__LEFT(r) (n - i - MDE__W * (r))
-#define MDE__GET(p, r) MDE__K(load)(MDE__AT(p, r))
-#define MDE__GET_PART(p, r, fill) MDE__K(load_some)(MDE__LEFT(r) > 0 ? MDE__AT(p, r) : (p), MDE__LEFT(r), fill)
+#define MDE__LEFT(r) (left - MDE__W * (r))
+#define MDE__GET(p, r, fill) MDE__K(load_some)(MDE__LEFT(r) > 0 ? MDE__AT(p, r) : (p), MDE__LEFT(r), fill)
 
-#define MDE__SUM_WHOLE(r) lane##r = lane##r + MDE__GET(x, r);
-#define MDE__SUM_PART(r) lane##r = lane##r + MDE__GET_PART(x, r, 0.0f);
+#define MDE__SUM(r) lane##r = lane##r + MDE__GET(x, r, 0.0f);
 MDE__REDUCE(sum_of, (int64_t n, const float *x), 0.0f, fold_sum, MDE__SUM)
 
-#define MDE__MAX_WHOLE(r) lane##r = MDE__K(larger)(MDE__GET(x, r), lane##r);
-#define MDE__MAX_PART(r) lane##r = MDE__K(larger)(MDE__GET_PART(x, r, -(float)INFINITY), lane##r);
+#define MDE__MAX(r) lane##r = MDE__K(larger)(MDE__GET(x, r, -(float)INFINITY), lane##r);
 MDE__REDUCE(max_of, (int64_t n, const float *x), -(float)INFINITY, fold_max, MDE__MAX)
 
-#define MDE__DOT_WHOLE(r) lane##r = MDE__K(fma)(MDE__GET(x, r), MDE__GET(y, r), lane##r);
-#define MDE__DOT_PART(r) lane##r = MDE__K(fma)(MDE__GET_PART(x, r, 0.0f), MDE__GET_PART(y, r, 0.0f), lane##r);
+#define MDE__DOT(r) lane##r = MDE__K(fma)(MDE__GET(x, r, 0.0f), MDE__GET(y, r, 0.0f), lane##r);
 MDE__REDUCE(dot_of, (int64_t n, const float *x, const float *y), 0.0f, fold_sum, MDE__DOT)
 
 /* sum of (x - mean)^2 */
-#define MDE__SQUARE(r, a) \
+#define MDE__SPREAD(r) \
     { \
-        MDE__V d = (a) - MDE__K(set)(mean); \
+        MDE__V d = MDE__GET(x, r, mean) - MDE__K(set)(mean); \
         lane##r = MDE__K(fma)(d, d, lane##r); \
     }
-#define MDE__SPREAD_WHOLE(r) MDE__SQUARE(r, MDE__GET(x, r))
-#define MDE__SPREAD_PART(r) MDE__SQUARE(r, MDE__GET_PART(x, r, mean))
 MDE__REDUCE(spread_of, (int64_t n, const float *x, float mean), 0.0f, fold_sum, MDE__SPREAD)
 
 /* sum of e^(x scale - shift); the terms go to y if it is there. */
-#define MDE__EXP_WHOLE(r) \
-    { \
-        MDE__V e = MDE__K(exp_of)(MDE__K(fma)(MDE__GET(x, r), MDE__K(set)(scale), MDE__K(set)(-shift))); \
-        if (y) MDE__K(store)(MDE__AT(y, r), e); \
-        lane##r = lane##r + e; \
-    }
-#define MDE__EXP_PART(r) \
+#define MDE__EXP(r) \
     if (MDE__LEFT(r) > 0) { \
-        MDE__V e = MDE__GET_PART(x, r, -(float)INFINITY); \
+        MDE__V e = MDE__GET(x, r, -(float)INFINITY); \
         e = MDE__K(exp_of)(MDE__K(fma)(e, MDE__K(set)(scale), MDE__K(set)(-shift))); \
         if (y) MDE__K(store_some)(MDE__AT(y, r), MDE__LEFT(r), e); \
         lane##r = lane##r + e; \
@@ -5418,15 +5419,10 @@ MDE__REDUCE(spread_of, (int64_t n, const float *x, float mean), 0.0f, fold_sum, 
 MDE__REDUCE(sum_exp, (int64_t n, const float *x, float scale, float shift, float *y), 0.0f, fold_sum, MDE__EXP)
 
 /* sum of (x - mean) g h; h is 1 if it is not there. */
-#define MDE__TRIPLE_WHOLE(r) \
+#define MDE__TRIPLE(r) \
     { \
-        MDE__V a = MDE__GET(x, r) - MDE__K(set)(mean); \
-        lane##r = MDE__K(fma)(a, h ? MDE__GET(g, r) * MDE__GET(h, r) : MDE__GET(g, r), lane##r); \
-    }
-#define MDE__TRIPLE_PART(r) \
-    { \
-        MDE__V a = MDE__GET_PART(x, r, mean) - MDE__K(set)(mean), b = MDE__GET_PART(g, r, 0.0f); \
-        if (h) b = b * MDE__GET_PART(h, r, 0.0f); \
+        MDE__V a = MDE__GET(x, r, mean) - MDE__K(set)(mean), b = MDE__GET(g, r, 0.0f); \
+        if (h) b = b * MDE__GET(h, r, 0.0f); \
         lane##r = MDE__K(fma)(a, b, lane##r); \
     }
 MDE__REDUCE(centred_dot, (int64_t n, const float *x, float mean, const float *g, const float *h), 0.0f, fold_sum,
@@ -5443,27 +5439,31 @@ static void MDE__K(dot)(const mde__job *j, int64_t from, int64_t to)
     j->partial[from / j->chunk] = (double)MDE__K(dot_of)(to - from, j->in[0] + from, j->in[1] + from);
 }
 
-/* In 8 lanes of doubles; the square of a float is exact there, so it does not matter whether it is fused. */
+/* Sums in 8 lanes of doubles, which START begins and `lanes` receive: ADD(l) says what the lanes of register l take up
+   at index i, as long as there are 8 more before `to`. */
+#define MDE__NO_DOUBLES(l) MDE__D lane##l = MDE__K(set_double)(0.0);
+#define MDE__LOAD_DOUBLES(l) MDE__D lane##l = MDE__K(load_double)(lanes + MDE__DOUBLES * l);
+#define MDE__KEEP_DOUBLES(l) MDE__K(store_double)(lanes + MDE__DOUBLES * l, lane##l);
+#define MDE__SUM_DOUBLES(from, to, START, ADD) \
+    MDE__EACH_DOUBLE(START) \
+    for (i = from; i + MDE__LANES / 2 <= (to); i += MDE__LANES / 2) { \
+        MDE__EACH_DOUBLE(ADD) \
+    } \
+    MDE__EACH_DOUBLE(MDE__KEEP_DOUBLES)
+
+/* The square of a float is exact in double, so it does not matter whether it is fused. */
 static void MDE__K(sum_squares)(const mde__job *j, int64_t from, int64_t to)
 {
     const float *x = j->in[0];
     double lanes[MDE__LANES / 2];
-    int64_t i = from;
-#define MDE__START(r) MDE__D lane##r = MDE__K(set_double)(0.0);
-#define MDE__ADD(r) \
+    int64_t i;
+#define MDE__ADD(l) \
     { \
-        MDE__D a = MDE__K(widen)(x + i + MDE__DOUBLES * r); \
-        lane##r = lane##r + a * a; \
+        MDE__D a = MDE__K(widen)(x + i + MDE__DOUBLES * l); \
+        lane##l = lane##l + a * a; \
     }
-#define MDE__KEEP(r) MDE__K(store_double)(lanes + MDE__DOUBLES * r, lane##r);
-    MDE__EACH_DOUBLE(MDE__START)
-    for (; i + MDE__LANES / 2 <= to; i += MDE__LANES / 2) {
-        MDE__EACH_DOUBLE(MDE__ADD)
-    }
-    MDE__EACH_DOUBLE(MDE__KEEP)
-#undef MDE__START
+    MDE__SUM_DOUBLES(from, to, MDE__NO_DOUBLES, MDE__ADD)
 #undef MDE__ADD
-#undef MDE__KEEP
     for (; i < to; i++) lanes[(i - from) % (MDE__LANES / 2)] += (double)x[i] * (double)x[i];
     j->partial[from / j->chunk] = MDE__K(fold_double)(lanes);
 }
@@ -5482,7 +5482,7 @@ static void MDE__K(sum_columns)(const mde__job *j, int64_t from, int64_t to)
     for (i = from; i < to; i += MDE__W) {
         MDE__V total = j->accumulate ? MDE__K(load_some)(j->out[0] + i, to - i, 0.0f) : MDE__K(set)(0.0f);
         for (block = 0; block < j->rows; block += MDE__COLUMN_BLOCK) {
-            int64_t end = block + MDE__COLUMN_BLOCK < j->rows ? block + MDE__COLUMN_BLOCK : j->rows;
+            int64_t end = mde__min(block + MDE__COLUMN_BLOCK, j->rows);
             MDE__V chain = MDE__K(set)(0.0f);
             for (r = block; r < end; r++) chain = chain + MDE__K(load_some)(j->in[0] + r * j->cols + i, to - i, 0.0f);
             total = total + chain;
@@ -5493,41 +5493,23 @@ static void MDE__K(sum_columns)(const mde__job *j, int64_t from, int64_t to)
 
 /* ---- Rows ---- */
 
-/* y[i] = VALUE(GET) for i < n; VALUE reads arrays by GET(p), which is a vector at i. */
-#define MDE__READ(p) MDE__K(load)((p) + i)
-#define MDE__READ_PART(p) MDE__K(load_part)((p) + i, n - i, 0.0f)
-#define MDE__MAP(y, VALUE) \
-    for (i = 0; i + MDE__W <= n; i += MDE__W) MDE__K(store)((y) + i, VALUE(MDE__READ)); \
-    if (i < n) MDE__K(store_part)((y) + i, n - i, VALUE(MDE__READ_PART));
-
-static inline float MDE__K(log_scalar)(float x)
-{
-    float lanes[MDE__W];
-    MDE__K(store)(lanes, MDE__K(log_of)(MDE__K(set)(x)));
-    return lanes[0];
-}
-
-static inline float MDE__K(sqrt_scalar)(float x)
-{
-    float lanes[MDE__W];
-    MDE__K(store)(lanes, MDE__K(sqrt_of)(MDE__K(set)(x)));
-    return lanes[0];
-}
-
-static inline float MDE__K(exp_scalar)(float x)
-{
-    float lanes[MDE__W];
-    MDE__K(store)(lanes, MDE__K(exp_of)(MDE__K(set)(x)));
-    return lanes[0];
-}
+/* One number by the formula of vectors. */
+#define MDE__SCALAR(name) \
+    static inline float MDE__K(name##_scalar)(float x) \
+    { \
+        float lanes[MDE__W]; \
+        MDE__K(store)(lanes, MDE__K(name##_of)(MDE__K(set)(x))); \
+        return lanes[0]; \
+    }
+MDE__SCALAR(exp)
+MDE__SCALAR(log)
+MDE__SCALAR(sqrt)
 
 static inline void MDE__K(scale_row)(int64_t n, float scale, const float *x, float *y)
 {
     MDE__V s = MDE__K(set)(scale);
     int64_t i;
-#define MDE__VALUE(GET) (GET(x) * s)
-    MDE__MAP(y, MDE__VALUE)
-#undef MDE__VALUE
+    MDE__MAP(y, 0, n, MDE__READ(x) * s)
 }
 
 /* out[0] = softmax of in[0]. */
@@ -5554,9 +5536,7 @@ static void MDE__K(log_softmax)(const mde__job *j, int64_t from, int64_t to)
         const float *x = j->in[0] + row * n;
         float *y = j->out[0] + row * n;
         MDE__V s = MDE__K(set)(MDE__K(log_sum_exp)(n, x));
-#define MDE__VALUE(GET) (GET(x) - s)
-        MDE__MAP(y, MDE__VALUE)
-#undef MDE__VALUE
+        MDE__MAP(y, 0, n, MDE__READ(x) - s)
     }
 }
 
@@ -5568,9 +5548,7 @@ static void MDE__K(softmax_vjp)(const mde__job *j, int64_t from, int64_t to)
         const float *y = j->in[0] + row * n, *g = j->in[1] + row * n;
         float *dx = j->out[0] + row * n;
         MDE__V s = MDE__K(set)(MDE__K(dot_of)(n, y, g));
-#define MDE__VALUE(GET) (GET(y) * (GET(g) - s))
-        MDE__MAP(dx, MDE__VALUE)
-#undef MDE__VALUE
+        MDE__MAP(dx, 0, n, MDE__READ(y) * (MDE__READ(g) - s))
     }
 }
 
@@ -5597,9 +5575,7 @@ static void MDE__K(cross_entropy_vjp)(const mde__job *j, int64_t from, int64_t t
         int32_t target = j->target[row];
         MDE__V s = MDE__K(set)(j->in[1][row]), g = MDE__K(set)(target < 0 ? 0.0f : j->in[2][row]);
         float at_target = target < 0 ? 0.0f : x[target];
-#define MDE__VALUE(GET) (MDE__K(exp_of)(GET(x) - s) * g)
-        MDE__MAP(dx, MDE__VALUE)
-#undef MDE__VALUE
+        MDE__MAP(dx, 0, n, MDE__K(exp_of)(MDE__READ(x) - s) * g)
         if (target >= 0) dx[target] = (MDE__K(exp_scalar)(at_target - j->in[1][row]) - 1.0f) * j->in[2][row];
     }
 }
@@ -5616,9 +5592,7 @@ static void MDE__K(rms_norm)(const mde__job *j, int64_t from, int64_t to)
         MDE__V s = MDE__K(set)(rstd);
         if (j->out[1]) j->out[1][row] = rstd;
         if (gain) {
-#define MDE__VALUE(GET) (GET(x) * s * GET(gain))
-            MDE__MAP(y, MDE__VALUE)
-#undef MDE__VALUE
+            MDE__MAP(y, 0, n, MDE__READ(x) * s * MDE__READ(gain))
         } else {
             MDE__K(scale_row)(n, rstd, x, y);
         }
@@ -5637,13 +5611,10 @@ static void MDE__K(rms_norm_vjp)(const mde__job *j, int64_t from, int64_t to)
         float mean = MDE__K(centred_dot)(n, x, 0.0f, g, gain) / (float)n;
         MDE__V s = MDE__K(set)(rstd), t = MDE__K(set)(-(rstd * rstd * rstd * mean)), zero = MDE__K(set)(0.0f);
         if (gain) {
-#define MDE__VALUE(GET) (MDE__K(fma)(GET(x), t, GET(g) * GET(gain) * s) + (add ? GET(dx) : zero))
-            MDE__MAP(dx, MDE__VALUE)
-#undef MDE__VALUE
+            MDE__MAP(dx, 0, n, MDE__K(fma)(MDE__READ(x), t, MDE__READ(g) * MDE__READ(gain) * s)
+                               + (add ? MDE__READ(dx) : zero))
         } else {
-#define MDE__VALUE(GET) (MDE__K(fma)(GET(x), t, GET(g) * s) + (add ? GET(dx) : zero))
-            MDE__MAP(dx, MDE__VALUE)
-#undef MDE__VALUE
+            MDE__MAP(dx, 0, n, MDE__K(fma)(MDE__READ(x), t, MDE__READ(g) * s) + (add ? MDE__READ(dx) : zero))
         }
     }
 }
@@ -5660,9 +5631,8 @@ static void MDE__K(layer_norm)(const mde__job *j, int64_t from, int64_t to)
         MDE__V m = MDE__K(set)(mean), s = MDE__K(set)(rstd), one = MDE__K(set)(1.0f), zero = MDE__K(set)(0.0f);
         if (j->out[1]) j->out[1][row] = mean;
         if (j->out[2]) j->out[2][row] = rstd;
-#define MDE__VALUE(GET) MDE__K(fma)((GET(x) - m) * s, gain ? GET(gain) : one, bias ? GET(bias) : zero)
-        MDE__MAP(y, MDE__VALUE)
-#undef MDE__VALUE
+        MDE__MAP(y, 0, n, MDE__K(fma)((MDE__READ(x) - m) * s, gain ? MDE__READ(gain) : one,
+                                      bias ? MDE__READ(bias) : zero))
     }
 }
 
@@ -5681,10 +5651,9 @@ static void MDE__K(layer_norm_vjp)(const mde__job *j, int64_t from, int64_t to)
         mean_hn = MDE__K(centred_dot)(n, x, mean, g, gain) * rstd / (float)n;
         a = MDE__K(set)(mean_h);
         b = MDE__K(set)(mean_hn);
-#define MDE__VALUE(GET) \
-        MDE__K(fma)(s, MDE__K(fma)((GET(x) - m) * s, -b, GET(g) * (gain ? GET(gain) : one)) - a, add ? GET(dx) : zero)
-        MDE__MAP(dx, MDE__VALUE)
-#undef MDE__VALUE
+        MDE__MAP(dx, 0, n, MDE__K(fma)(s, MDE__K(fma)((MDE__READ(x) - m) * s, -b,
+                                                      MDE__READ(g) * (gain ? MDE__READ(gain) : one)) - a,
+                                       add ? MDE__READ(dx) : zero))
     }
 }
 
@@ -5697,7 +5666,7 @@ static void MDE__K(norm_gain_vjp)(const mde__job *j, int64_t from, int64_t to)
     for (i = from; i < to; i += MDE__W) {
         MDE__V gain = MDE__K(set)(0.0f), bias = gain;
         for (block = 0; block < j->rows; block += MDE__COLUMN_BLOCK) {
-            int64_t end = block + MDE__COLUMN_BLOCK < j->rows ? block + MDE__COLUMN_BLOCK : j->rows;
+            int64_t end = mde__min(block + MDE__COLUMN_BLOCK, j->rows);
             MDE__V gain_chain = MDE__K(set)(0.0f), bias_chain = gain_chain;
             for (r = block; r < end; r++) {
                 MDE__V x = MDE__K(load_some)(j->in[0] + r * j->cols + i, to - i, 0.0f);
@@ -5752,9 +5721,7 @@ static void MDE__K(glu)(const mde__job *j, int64_t from, int64_t to)
     for (row = from; row < to; row++) {
         const float *a = j->in[0] + row * 2 * n, *b = a + n;
         float *y = j->out[0] + row * n;
-#define MDE__VALUE(GET) (MDE__K(silu_of)(GET(a)) * GET(b))
-        MDE__MAP(y, MDE__VALUE)
-#undef MDE__VALUE
+        MDE__MAP(y, 0, n, MDE__K(silu_of)(MDE__READ(a)) * MDE__READ(b))
     }
 }
 
@@ -5765,12 +5732,8 @@ static void MDE__K(glu_vjp)(const mde__job *j, int64_t from, int64_t to)
     for (row = from; row < to; row++) {
         const float *a = j->in[0] + row * 2 * n, *b = a + n, *g = j->in[1] + row * n;
         float *da = j->out[0] + row * 2 * n, *db = da + n;
-#define MDE__VALUE(GET) (GET(g) * GET(b) * MDE__K(silu_slope)(GET(a)))
-        MDE__MAP(da, MDE__VALUE)
-#undef MDE__VALUE
-#define MDE__VALUE(GET) (GET(g) * MDE__K(silu_of)(GET(a)))
-        MDE__MAP(db, MDE__VALUE)
-#undef MDE__VALUE
+        MDE__MAP(da, 0, n, MDE__READ(g) * MDE__READ(b) * MDE__K(silu_slope)(MDE__READ(a)))
+        MDE__MAP(db, 0, n, MDE__READ(g) * MDE__K(silu_of)(MDE__READ(a)))
     }
 }
 
@@ -5785,7 +5748,7 @@ static void MDE__K(attention_weights)(const mde__job *j, int64_t from, int64_t t
     float scale = j->scale;
     for (r = from; r < to; r++) {
         float *s = j->out[0] + r * j->stride, *out = j->out[3] + r * j->out_stride, next, shrink;
-        n = j->visible + r < j->cols ? j->visible + r : j->cols;
+        n = mde__min(j->visible + r, j->cols);
         if (n <= 0) continue;
         next = MDE__K(max_of)(n, s) * scale;
         next = next > j->out[1][r] ? next : j->out[1][r];
@@ -5818,14 +5781,10 @@ static void MDE__K(attention_gradients)(const mde__job *j, int64_t from, int64_t
     for (r = from; r < to; r++) {
         float *s = j->out[0] + r * j->stride, *g = j->out[1] + r * j->stride;
         MDE__V shift = MDE__K(set)(-j->in[0][r]), d = MDE__K(set)(j->in[1][r]);
-        n = j->visible + r < j->cols ? j->visible + r : j->cols;
+        n = mde__min(j->visible + r, j->cols);
         if (n < 0) n = 0;
-#define MDE__VALUE(GET) MDE__K(exp_of)(MDE__K(fma)(GET(s), scale, shift))
-        MDE__MAP(s, MDE__VALUE)
-#undef MDE__VALUE
-#define MDE__VALUE(GET) (GET(s) * (GET(g) - d) * scale)
-        MDE__MAP(g, MDE__VALUE)
-#undef MDE__VALUE
+        MDE__MAP(s, 0, n, MDE__K(exp_of)(MDE__K(fma)(MDE__READ(s), scale, shift)))
+        MDE__MAP(g, 0, n, MDE__READ(s) * (MDE__READ(g) - d) * scale)
         for (i = n; i < j->cols; i++) s[i] = g[i] = 0;
     }
 }
@@ -5855,7 +5814,7 @@ static void MDE__K(pack)(int along_k, int64_t width, int64_t count, int64_t k, c
 {
     int64_t first, p, i;
     for (first = 0; first < count; first += width, panels += width * k) {
-        int64_t here = count - first < width ? count - first : width;
+        int64_t here = mde__min(count - first, width);
         p = 0;
         if (here < width) memset(panels, 0, (size_t)(width * k) * sizeof *panels);
         if (!along_k) {
@@ -5962,11 +5921,11 @@ static void MDE__K(tiles)(const mde__tiles *t)
     if (!t->row) one.step = MDE__TILE_ROWS;
     for (r = 0; r < MDE__TILE_ROWS; r++) own[r] = r;
     for (column = 0; column < t->n; column += MDE__TILE_COLUMNS, one.b += t->b_panel) {
-        int64_t columns = t->n - column < MDE__TILE_COLUMNS ? t->n - column : MDE__TILE_COLUMNS;
+        int64_t columns = mde__min(t->n - column, MDE__TILE_COLUMNS);
         int wide = MDE__KERNEL_SET == 1 || columns > MDE__W;
         int whole = columns == MDE__TILE_COLUMNS || (!wide && columns == MDE__W);
         for (first = 0; first < t->m; first += count) {
-            int64_t rows = t->m - first < MDE__TILE_ROWS ? t->m - first : MDE__TILE_ROWS;
+            int64_t rows = mde__min(t->m - first, MDE__TILE_ROWS);
             float *here = t->out + first * t->stride + column;
             one.a = t->row ? t->a : t->a + first / MDE__TILE_ROWS * MDE__TILE_ROWS * t->k + first % MDE__TILE_ROWS;
             one.row = t->row ? t->row + first : own;
@@ -6035,15 +5994,12 @@ static void MDE__K(row_product)(const mde__job *j, int64_t from, int64_t to)
    log(1 + f) = 2 z + 2 z^3/3 + 2 z^5/5 + ... */
 static inline MDE__D MDE__K(log_double)(MDE__D x)
 {
-    MDE__L bits, shifted;
+    MDE__L bits = MDE__K(as_long)(x), shifted;
     MDE__D f, z, square, sum = MDE__K(set_double)(2.0 / 21), e;
-    memcpy(&bits, &x, sizeof x);
     shifted = (bits + MDE__K(set_long)(UINT64_C(0x00195f619980c433))) >> 52;      /* 1024 + e: 2^1024 / sqrt(1/2) */
-    bits = bits - ((shifted - MDE__K(set_long)(1024)) << 52);
-    memcpy(&f, &bits, sizeof f);
+    f = MDE__K(as_double)(bits - ((shifted - MDE__K(set_long)(1024)) << 52));
     shifted = shifted | MDE__K(set_long)(UINT64_C(0x4330000000000000));           /* 2^52 + 1024 + e */
-    memcpy(&e, &shifted, sizeof e);
-    e = e - MDE__K(set_double)(4503599627370496.0 + 1024.0);
+    e = MDE__K(as_double)(shifted) - MDE__K(set_double)(4503599627370496.0 + 1024.0);
     f = f - MDE__K(set_double)(1.0);
     z = f / (f + MDE__K(set_double)(2.0));
     square = z * z;
@@ -6099,7 +6055,7 @@ static inline void MDE__K(mixture_multiply)(mde__log_sum *sum, const double *s)
 #define MDE__START(l) MDE__D product##l = MDE__K(load_double)(sum->product + MDE__DOUBLES * l);
 #define MDE__ADD(l) product##l = product##l * MDE__K(load_double)(s + t + MDE__DOUBLES * l);
 #define MDE__KEEP(l) \
-    memcpy(&bits, &product##l, sizeof bits); \
+    bits = MDE__K(as_long)(product##l); \
     memcpy(&exponent, sum->exponent + MDE__DOUBLES * l, sizeof exponent); \
     exponent = exponent + (bits >> 52) - MDE__K(set_long)(1023); \
     bits = (bits & MDE__K(set_long)(UINT64_C(0xfffffffffffff))) | MDE__K(set_long)(UINT64_C(0x3ff0000000000000)); \
@@ -6119,18 +6075,11 @@ static inline void MDE__K(mixture_multiply)(mde__log_sum *sum, const double *s)
 static inline double MDE__K(mixture_logs)(const double *count, const double *s)
 {
     double lanes[MDE__LANES / 2];
-    int64_t t;
-#define MDE__START(l) MDE__D lane##l = MDE__K(set_double)(0.0);
+    int64_t i;
 #define MDE__ADD(l) \
-    lane##l = lane##l + MDE__K(load_double)(count + t + MDE__DOUBLES * l) \
-                      * MDE__K(log_double)(MDE__K(load_double)(s + t + MDE__DOUBLES * l));
-#define MDE__KEEP(l) MDE__K(store_double)(lanes + MDE__DOUBLES * l, lane##l);
-    MDE__EACH_DOUBLE(MDE__START)
-    for (t = 0; t < MDE__MIXTURE_STRIP; t += MDE__LANES / 2) {
-        MDE__EACH_DOUBLE(MDE__ADD)
-    }
-    MDE__EACH_DOUBLE(MDE__KEEP)
-#undef MDE__START
+    lane##l = lane##l + MDE__K(load_double)(count + i + MDE__DOUBLES * l) \
+                      * MDE__K(log_double)(MDE__K(load_double)(s + i + MDE__DOUBLES * l));
+    MDE__SUM_DOUBLES(0, MDE__MIXTURE_STRIP, MDE__NO_DOUBLES, MDE__ADD)
 #undef MDE__ADD
     return MDE__K(fold_double)(lanes);
 }
@@ -6138,18 +6087,11 @@ static inline double MDE__K(mixture_logs)(const double *count, const double *s)
 /* lanes += r q over a strip. */
 static inline void MDE__K(mixture_gradient)(const float *r, const double *q, double *lanes)
 {
-    int64_t t;
-#define MDE__START(l) MDE__D lane##l = MDE__K(load_double)(lanes + MDE__DOUBLES * l);
+    int64_t i;
 #define MDE__ADD(l) \
-    lane##l = lane##l + MDE__K(widen)(r + t + MDE__DOUBLES * l) * MDE__K(load_double)(q + t + MDE__DOUBLES * l);
-    MDE__EACH_DOUBLE(MDE__START)
-    for (t = 0; t < MDE__MIXTURE_STRIP; t += MDE__LANES / 2) {
-        MDE__EACH_DOUBLE(MDE__ADD)
-    }
-    MDE__EACH_DOUBLE(MDE__KEEP)
-#undef MDE__START
+    lane##l = lane##l + MDE__K(widen)(r + i + MDE__DOUBLES * l) * MDE__K(load_double)(q + i + MDE__DOUBLES * l);
+    MDE__SUM_DOUBLES(0, MDE__MIXTURE_STRIP, MDE__LOAD_DOUBLES, MDE__ADD)
 #undef MDE__ADD
-#undef MDE__KEEP
 }
 
 /* The Hessian of two experts, x, with four, y, over n tokens: lanes[4 i + j] += q x_i y_j / s. */
@@ -6223,16 +6165,14 @@ static void MDE__K(mixture)(const mde__job *j, int64_t from, int64_t to)
     mde__log_sum sum;
     int64_t experts = j->experts, tokens = to - from, strip, t, e, exponent = 0;
     int i, inside;
-    for (t = 0; t < j->terms; t++) out[t] = 0;
-    for (e = 0; e < experts; e++) {
-        for (i = 0; i < MDE__LANES / 2; i++) gradient[e][i] = 0;
-    }
+    memset(out, 0, (size_t)j->terms * sizeof *out);
+    memset(gradient, 0, (size_t)experts * sizeof *gradient);
     for (i = 0; i < MDE__LANES / 2; i++) {
         sum.product[i] = 1;
         sum.exponent[i] = 0;
     }
     for (strip = 0; strip < tokens; strip += MDE__MIXTURE_STRIP) {
-        int64_t n = tokens - strip < MDE__MIXTURE_STRIP ? tokens - strip : MDE__MIXTURE_STRIP, stride = j->stride;
+        int64_t n = mde__min(tokens - strip, MDE__MIXTURE_STRIP), stride = j->stride;
         const float *r = row + strip;
         if (n < MDE__MIXTURE_STRIP) {       /* filled up with tokens that count nothing */
             for (e = 0; e < experts; e++) {
@@ -6374,7 +6314,7 @@ static void MDE__K(mixtures)(const mde__job *j, int64_t from, int64_t to)
     }
     for (strip = from; strip < to; strip += MDE__STRIP_TOKENS) {
         const float *r = j->in[0] + strip;
-        int64_t n = to - strip < MDE__STRIP_TOKENS ? to - strip : MDE__STRIP_TOKENS;
+        int64_t n = mde__min(to - strip, MDE__STRIP_TOKENS);
         for (group = 0; group < j->rows; group += 4) {
             const float *w = j->in[1] + group * experts;
             int whole = n == MDE__STRIP_TOKENS;
@@ -6425,22 +6365,22 @@ static inline MDE__D MDE__K(load_double_part)(const double *p, int64_t n)
     return MDE__K(load_double)(lanes);
 }
 
+/* As many of the lanes as there is room for, n. */
 static inline void MDE__K(store_double_part)(double *p, int64_t n, MDE__D x)
 {
     double lanes[MDE__DOUBLES];
     int64_t i;
+    if (n >= MDE__DOUBLES) {
+        MDE__K(store_double)(p, x);
+        return;
+    }
     MDE__K(store_double)(lanes, x);
     for (i = 0; i < n; i++) p[i] = lanes[i];
 }
 
 static inline MDE__D MDE__K(select_double)(MDE__L mask, MDE__D a, MDE__D b)
 {
-    MDE__L left, right;
-    memcpy(&left, &a, sizeof a);
-    memcpy(&right, &b, sizeof b);
-    left = (mask & left) | (~mask & right);
-    memcpy(&a, &left, sizeof a);
-    return a;
+    return MDE__K(as_double)((mask & MDE__K(as_long)(a)) | (~mask & MDE__K(as_long)(b)));
 }
 
 static inline MDE__D MDE__K(sqrt_double)(MDE__D x)
@@ -6465,7 +6405,6 @@ static inline MDE__D MDE__K(sqrt_double)(MDE__D x)
 static inline MDE__D MDE__K(exp_double)(MDE__D x)
 {
     MDE__D magic = MDE__K(set_double)(6755399441055744.0), rounded, k, r, p;       /* 1.5 2^52 */
-    MDE__L power;
     x = MDE__K(select_double)(MDE__MASK_DOUBLE(x > MDE__K(set_double)(700.0)), MDE__K(set_double)(700.0), x);
     x = MDE__K(select_double)(MDE__MASK_DOUBLE(x < MDE__K(set_double)(-700.0)), MDE__K(set_double)(-700.0), x);
     rounded = x * MDE__K(set_double)(1.44269504088896338700) + magic;
@@ -6484,10 +6423,8 @@ static inline MDE__D MDE__K(exp_double)(MDE__D x)
     p = p * r + MDE__K(set_double)(1.0 / 6.0);
     p = p * r + MDE__K(set_double)(0.5);
     p = MDE__K(set_double)(1.0) + (r + r * r * p);
-    memcpy(&power, &rounded, sizeof power);
-    power = (power + MDE__K(set_long)(1023)) << 52;     /* what is left of the last bits of magic is shifted out */
-    memcpy(&r, &power, sizeof r);
-    return p * r;
+    /* What is left of the last bits of magic is shifted out. */
+    return p * MDE__K(as_double)((MDE__K(as_long)(rounded) + MDE__K(set_long)(1023)) << 52);
 }
 
 /* out = scale x y */
@@ -6513,42 +6450,31 @@ static void MDE__K(dense_axpy)(int64_t n, double scale, const double *x, double 
 }
 
 /* out = e^x and log x, in place or not; what log takes is positive and normal. */
-static void MDE__K(dense_exp)(int64_t n, const double *x, double *out)
-{
-    int64_t i;
-    for (i = 0; i + MDE__DOUBLES <= n; i += MDE__DOUBLES) {
-        MDE__K(store_double)(out + i, MDE__K(exp_double)(MDE__K(load_double)(x + i)));
+#define MDE__DENSE(name) \
+    static void MDE__K(dense_##name)(int64_t n, const double *x, double *out) \
+    { \
+        int64_t i; \
+        for (i = 0; i + MDE__DOUBLES <= n; i += MDE__DOUBLES) { \
+            MDE__K(store_double)(out + i, MDE__K(name##_double)(MDE__K(load_double)(x + i))); \
+        } \
+        if (i < n) { \
+            MDE__D part = MDE__K(load_double_part)(x + i, n - i); \
+            MDE__K(store_double_part)(out + i, n - i, MDE__K(name##_double)(part)); \
+        } \
     }
-    if (i < n) MDE__K(store_double_part)(out + i, n - i, MDE__K(exp_double)(MDE__K(load_double_part)(x + i, n - i)));
-}
-
-static void MDE__K(dense_log)(int64_t n, const double *x, double *out)
-{
-    int64_t i;
-    for (i = 0; i + MDE__DOUBLES <= n; i += MDE__DOUBLES) {
-        MDE__K(store_double)(out + i, MDE__K(log_double)(MDE__K(load_double)(x + i)));
-    }
-    if (i < n) MDE__K(store_double_part)(out + i, n - i, MDE__K(log_double)(MDE__K(load_double_part)(x + i, n - i)));
-}
+MDE__DENSE(exp)
+MDE__DENSE(log)
 
 /* x y in 8 lanes, lane = index mod 8 */
 static double MDE__K(dense_dot)(int64_t n, const double *x, const double *y)
 {
     double lanes[MDE__LANES / 2];
-    int64_t i, whole = n / (MDE__LANES / 2) * (MDE__LANES / 2);
-#define MDE__START(l) MDE__D lane##l = MDE__K(set_double)(0.0);
+    int64_t i;
 #define MDE__ADD(l) \
     lane##l = lane##l + MDE__K(load_double)(x + i + MDE__DOUBLES * l) * MDE__K(load_double)(y + i + MDE__DOUBLES * l);
-#define MDE__KEEP(l) MDE__K(store_double)(lanes + MDE__DOUBLES * l, lane##l);
-    MDE__EACH_DOUBLE(MDE__START)
-    for (i = 0; i < whole; i += MDE__LANES / 2) {
-        MDE__EACH_DOUBLE(MDE__ADD)
-    }
-    MDE__EACH_DOUBLE(MDE__KEEP)
-#undef MDE__START
+    MDE__SUM_DOUBLES(0, n, MDE__NO_DOUBLES, MDE__ADD)
 #undef MDE__ADD
-#undef MDE__KEEP
-    for (; i < n; i++) lanes[i - whole] += x[i] * y[i];
+    for (; i < n; i++) lanes[i % (MDE__LANES / 2)] += x[i] * y[i];
     return MDE__K(fold_double)(lanes);
 }
 
@@ -6667,13 +6593,8 @@ static void MDE__K(covariance)(mde_kernel kernel, double signal, int64_t n, int6
     if (j + r * MDE__DOUBLES < n) { \
         int64_t left = n - j - r * MDE__DOUBLES; \
         value = factor * MDE__K(covariance_at)(kernel, square##r, &slope); \
-        if (left >= MDE__DOUBLES) { \
-            MDE__K(store_double)(k + j + r * MDE__DOUBLES, value); \
-            if (g) MDE__K(store_double)(g + j + r * MDE__DOUBLES, slope); \
-        } else { \
-            MDE__K(store_double_part)(k + j + r * MDE__DOUBLES, left, value); \
-            if (g) MDE__K(store_double_part)(g + j + r * MDE__DOUBLES, left, slope); \
-        } \
+        MDE__K(store_double_part)(k + j + r * MDE__DOUBLES, left, value); \
+        if (g) MDE__K(store_double_part)(g + j + r * MDE__DOUBLES, left, slope); \
     }
     for (j = 0; j < n; j += 4 * MDE__DOUBLES) {
         const double *column = columns + j;
@@ -6706,11 +6627,19 @@ static void MDE__K(covariance)(mde_kernel kernel, double signal, int64_t n, int6
 #undef MDE__DENSE_PART
 #undef MDE__EACH_DENSE
 #undef MDE__SHARED
-#undef MDE__KERNEL_SET
+#undef MDE__FUSED
 #ifdef MDE__KERNELS_COLD
 MDE__COLD_END
 #undef MDE__KERNELS_COLD
 #endif
+#if MDE__KERNEL_SET == 2 || MDE__KERNEL_SET == 3
+#ifdef __clang__
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+#endif
+#undef MDE__KERNEL_SET
 #ifdef __GNUC__
 #pragma GCC diagnostic pop
 #endif
@@ -6723,42 +6652,10 @@ MDE__COLD_END
 
 #if defined(MDE__X86) && !defined(MDE_NO_SIMD)
 #define MDE__KERNEL_SET 2               /* MDE_SIMD_AVX2 */
-#ifdef __clang__
-#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("avx2,fma")
-#pragma GCC optimize("fp-contract=off")
-#ifdef __MINGW32__              /* with tables for the unwinding of the stack it would not be aligned for vectors */
-#pragma GCC optimize("no-asynchronous-unwind-tables", "no-unwind-tables")
-#endif
-#endif
 #include MDEMIX_FILE
-#ifdef __clang__
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
-#endif
-
 #define MDE__KERNEL_SET 3               /* MDE_SIMD_AVX512 */
-#ifdef __clang__
-#pragma clang attribute push(__attribute__((target("avx512f,avx2,fma"))), apply_to = function)
-#else
-#pragma GCC push_options
-#pragma GCC target("avx512f,avx2,fma")
-#pragma GCC optimize("fp-contract=off")
-#ifdef __MINGW32__              /* with tables for the unwinding of the stack it would not be aligned for vectors */
-#pragma GCC optimize("no-asynchronous-unwind-tables", "no-unwind-tables")
-#endif
-#endif
 #include MDEMIX_FILE
-#ifdef __clang__
-#pragma clang attribute pop
-#else
-#pragma GCC pop_options
 #endif
-#endif
-
 #ifdef MDE__WITH_WIDE
 #define MDE__KERNEL_SET 4               /* MDE__SIMD_WIDE */
 #include MDEMIX_FILE
@@ -6838,7 +6735,7 @@ typedef struct mde__shares {
 static void mde__share(int64_t index, void *user)
 {
     const mde__shares *s = (const mde__shares *)user;
-    int64_t from = index * s->chunk, to = s->count - from < s->chunk ? s->count : from + s->chunk;
+    int64_t from = index * s->chunk, to = mde__min(from + s->chunk, s->count);
     s->fn(s->job, from, to);
 }
 
@@ -7145,11 +7042,6 @@ static int64_t mde__block_m(int simd)
     return mde__tile_columns(simd) > 16 ? MDE__BLOCK_M_MAX / 2 : MDE__BLOCK_M_MAX;
 }
 
-static MDE__INLINE int64_t mde__min(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
-}
-
 static int64_t mde__round_up(int64_t a, int64_t unit)
 {
     return (a + unit - 1) / unit * unit;
@@ -7387,8 +7279,9 @@ struct mde__attention_call {
     void (*job)(const mde__attention_call *a, int64_t job, float *scratch);
 };
 
-/* A product of packed panels, B's of `depth` rows. */
-static mde__tiles mde__panels(int simd, int64_t m, int64_t n, int64_t k, const float *a, const float *b, int64_t depth)
+/* out [m, n] (+)= A B of packed panels, of which B's have `depth` rows. */
+static void mde__multiply_panels(int simd, int64_t m, int64_t n, int64_t k, const float *a, const float *b,
+                                 int64_t depth, int accumulate, float *out, int64_t stride)
 {
     mde__tiles t;
     memset(&t, 0, sizeof t);
@@ -7399,11 +7292,6 @@ static mde__tiles mde__panels(int simd, int64_t m, int64_t n, int64_t k, const f
     t.b = b;
     t.b_stride = mde__tile_columns(simd);
     t.b_panel = depth * t.b_stride;
-    return t;
-}
-
-static void mde__multiply_panels(int simd, mde__tiles t, int accumulate, float *out, int64_t stride)
-{
     t.accumulate = accumulate;
     t.out = out;
     t.stride = stride;
@@ -7492,15 +7380,15 @@ static void mde__attention_job(const mde__attention_call *a, int64_t job, float 
                 int64_t all = s->causal ? mde__min(n, visible + row + rows - 1) : n;    /* what the last row sees */
                 int64_t common = s->causal ? mde__min(n, visible + row) : n;            /* what all rows see */
                 softmax.cols = all;
-                mde__multiply_panels(simd, mde__panels(simd, rows, all, s->dim, packed_q + (h * packed + row) * s->dim,
-                                                       packed_k, s->dim), 0, scores + row * MDE__KEYS, MDE__KEYS);
+                mde__multiply_panels(simd, rows, all, s->dim, packed_q + (h * packed + row) * s->dim, packed_k,
+                                     s->dim, 0, scores + row * MDE__KEYS, MDE__KEYS);
                 mde__kernel_attention_weights(simd)(&softmax, row, row + rows);
                 /* The common keys go through the matrix product, the few beyond row by row: a chain never runs over
                    a key that its query does not see. */
                 if (common > 0) {
                     mde__kernel_pack(simd)(1, tile_m, rows, common, scores + row * MDE__KEYS, MDE__KEYS, weights);
-                    mde__multiply_panels(simd, mde__panels(simd, rows, s->dim, common, weights, packed_v, n), 1,
-                                         out + row * stride, stride);
+                    mde__multiply_panels(simd, rows, s->dim, common, weights, packed_v, n, 1, out + row * stride,
+                                         stride);
                 }
                 for (r = row; r < row + rows && common < all; r++) {
                     axpy.out[0] = out + r * stride;
@@ -7619,10 +7507,8 @@ static void mde__attention_vjp_job(const mde__attention_call *a, int64_t job, fl
                 mde__kernel_pack(simd)(0, tile_n, dim, m, a->q + at, stride_q, query_b);
                 mde__kernel_pack(simd)(0, tile_n, dim, m, g, stride, g_b);
                 /* scores = q k', gradient of the weights = g v' */
-                mde__multiply_panels(simd, mde__panels(simd, m, n, dim, query_a, key_columns, dim), 0, scores,
-                                     MDE__KEYS);
-                mde__multiply_panels(simd, mde__panels(simd, m, n, dim, g_a, value_columns, dim), 0, gradients,
-                                     MDE__KEYS);
+                mde__multiply_panels(simd, m, n, dim, query_a, key_columns, dim, 0, scores, MDE__KEYS);
+                mde__multiply_panels(simd, m, n, dim, g_a, value_columns, dim, 0, gradients, MDE__KEYS);
                 softmax.in[0] = a->logsumexp + (batch * s->heads + kv_head * group + h) * s->time_q + r;
                 softmax.in[1] = d + h * s->time_q + r;
                 softmax.cols = n;
@@ -7630,12 +7516,11 @@ static void mde__attention_vjp_job(const mde__attention_call *a, int64_t job, fl
                 mde__kernel_attention_gradients(simd)(&softmax, 0, m);
                 /* dv += weights' g, dk += gradients' q, dq += gradients k */
                 mde__kernel_pack(simd)(0, tile_m, n, m, scores, MDE__KEYS, packed);
-                mde__multiply_panels(simd, mde__panels(simd, n, dim, m, packed, g_b, m), 1, a->dv + at_block, stride_k);
+                mde__multiply_panels(simd, n, dim, m, packed, g_b, m, 1, a->dv + at_block, stride_k);
                 mde__kernel_pack(simd)(0, tile_m, n, m, gradients, MDE__KEYS, packed);
-                mde__multiply_panels(simd, mde__panels(simd, n, dim, m, packed, query_b, m), 1, a->dk + at_block,
-                                     stride_k);
+                mde__multiply_panels(simd, n, dim, m, packed, query_b, m, 1, a->dk + at_block, stride_k);
                 mde__kernel_pack(simd)(1, tile_m, m, n, gradients, MDE__KEYS, packed);
-                mde__multiply_panels(simd, mde__panels(simd, m, dim, n, packed, key_rows, n), 1, a->dq + at, stride_q);
+                mde__multiply_panels(simd, m, dim, n, packed, key_rows, n, 1, a->dq + at, stride_q);
             }
         }
     }
@@ -15616,23 +15501,24 @@ MDEDEF double mde_validation_loss(const mde_experts *e, int validation, const do
     return mde__bad(e->context) ? (double)NAN : query.loss;
 }
 
-/* Shares of the validation texts, sum 1. */
-static int mde__objective_shares(const mde_experts *e, const double *objective, double *shares)
+/* Shares of the validation texts, sum 1, to be released; NULL after an error. */
+static double *mde__objective_shares(const mde_experts *e, const double *objective)
 {
-    double sum = 0;
-    for (int j = 0; j < e->validations; j++) {
+    mde_context *c = e->context;
+    double sum = 0, *shares = (double *)mde_alloc(c, (size_t)e->validations + 1, sizeof *shares);
+    for (int j = 0; shares && j < e->validations; j++) {
         shares[j] = objective ? objective[j] : 1;
-        if (!(shares[j] >= 0 && shares[j] < 1e300)) {
-            return !mde_fail(e->context, MDE_BAD_ARGUMENT, "objective: weight of %s is %.9g; expected 0 or more",
-                             e->validation[j].name, shares[j]);
-        }
+        mde__require(c, shares[j] >= 0 && shares[j] < 1e300, "objective: weight of %s is %.9g; expected 0 or more",
+                     e->validation[j].name, shares[j]);
         sum += shares[j];
     }
-    if (!(sum > 0)) {
-        return !mde_fail(e->context, MDE_BAD_ARGUMENT, "objective: no validation text has a weight above 0");
+    mde__require(c, sum > 0, "objective: no validation text has a weight above 0");
+    if (!mde__bad(c)) {
+        for (int j = 0; j < e->validations; j++) shares[j] /= sum;
+        return shares;
     }
-    for (int j = 0; j < e->validations; j++) shares[j] /= sum;
-    return 1;
+    mde_release(c, shares);
+    return NULL;
 }
 
 MDEDEF double mde_mixture_loss(const mde_experts *e, const double *objective, const double *weights, double *gradient)
@@ -15640,9 +15526,8 @@ MDEDEF double mde_mixture_loss(const mde_experts *e, const double *objective, co
     double *shares;
     mde__query query = { weights, NULL, (double)NAN, gradient, NULL };
     if (!e || mde__bad(e->context)) return (double)NAN;
-    shares = (double *)mde_alloc(e->context, (size_t)e->validations + 1, sizeof *shares);
-    if (shares && mde__objective_shares(e, objective, shares) &&
-        mde__check_mixture(e, "mixture loss", 1, weights) == MDE_OK) {
+    shares = mde__objective_shares(e, objective);
+    if (shares && mde__check_mixture(e, "mixture loss", 1, weights) == MDE_OK) {
         mde__set_stage(e, "loss");
         mde__ask(e, shares, 1, &query);
     }
@@ -15692,10 +15577,8 @@ MDEDEF double mde_bits_per_byte(const mde_experts *e, int validation, double los
     const double ln2 = 0.6931471805599453;
     const mde__validation *v = mde__find_validation(e, validation);
     if (!e || mde__bad(e->context)) return (double)NAN;
-    if (!v) {
-        mde_fail(e->context, MDE_BAD_ARGUMENT, "bits per byte: validation is %d; expected 0 to %d", validation,
+    mde__require(e->context, v != NULL, "bits per byte: validation is %d; expected 0 to %d", validation,
                  e->validations - 1);
-    }
     return v && v->bytes > 0 ? loss * (double)v->tokens / (ln2 * v->bytes) : (double)NAN;
 }
 
@@ -15782,16 +15665,21 @@ static void mde__try_step(const mde__descents *all, mde__descent *s)
     mde__ask_at(s, MDE__STEP, s->trial, s->trial_g);
 }
 
-/* With loss, gradient and Hessian at hand. */
-static void mde__next_step(const mde__descents *all, mde__descent *s)
+/* With loss and gradient at hand, and a Hessian, which may not serve any more. */
+static void mde__next_step(const mde__descents *all, mde__descent *s, int serves)
 {
     int k = all->experts->count;
     if (!(s->out->gap > all->tolerance && s->out->iterations < all->iterations)) {
         s->phase = MDE__DONE;
         return;
     }
-    memcpy(s->trial, s->out->weights, (size_t)k * sizeof *s->trial);
-    memcpy(s->trial_g, s->g, (size_t)k * sizeof *s->g);
+    if (!serves) {
+        s->sampled = 0;
+        mde__ask_at(s, MDE__LOOK, s->out->weights, s->g);
+        return;
+    }
+    mde__copy(k, s->out->weights, s->trial);
+    mde__copy(k, s->g, s->trial_g);
     mde__simplex_quadratic(k, s->h, all->lower, all->upper, s->trial, s->trial_g);
     s->slope = 0;
     for (int i = 0; i < k; i++) {
@@ -15803,39 +15691,27 @@ static void mde__next_step(const mde__descents *all, mde__descent *s)
     mde__try_step(all, s);
 }
 
-/* Without a Hessian that serves. */
-static void mde__leave_sample(const mde__descents *all, mde__descent *s)
-{
-    s->sampled = 0;
-    if (s->out->gap > all->tolerance && s->out->iterations < all->iterations) {
-        mde__ask_at(s, MDE__LOOK, s->out->weights, s->g);
-    } else {
-        s->phase = MDE__DONE;
-    }
-}
-
 static void mde__end_step(const mde__descents *all, mde__descent *s)
 {
-    int k = all->experts->count, poor;
+    int k = all->experts->count, serves;
     double gap;
     if (!(s->query.loss <= s->out->loss + 1e-4 * s->step * s->slope + 1e-15 * fabs(s->out->loss))) {
         s->step *= 0.5;
-        if (s->sampled) mde__leave_sample(all, s);
+        if (s->sampled) mde__next_step(all, s, 0);
         else if (++s->halvings == 60) s->phase = MDE__DONE;
         else mde__try_step(all, s);
         return;
     }
     gap = mde__simplex_gap(k, s->trial_g, s->trial, all->lower, all->upper, s->d);
-    poor = s->sampled && !(gap <= 0.5 * s->out->gap);
+    serves = !s->sampled || gap <= 0.5 * s->out->gap;
     for (int i = 0; i < k; i++) s->d[i] = s->trial[i] - s->out->weights[i];
-    if (s->sampled && !poor) mde__learn_curvature(k, s->d, s->g, s->trial_g, s->h);
-    memcpy(s->out->weights, s->trial, (size_t)k * sizeof *s->trial);
-    memcpy(s->g, s->trial_g, (size_t)k * sizeof *s->g);
+    if (s->sampled && serves) mde__learn_curvature(k, s->d, s->g, s->trial_g, s->h);
+    mde__copy(k, s->trial, s->out->weights);
+    mde__copy(k, s->trial_g, s->g);
     s->out->loss = s->query.loss;
     s->out->gap = gap;
     s->out->iterations++;
-    if (poor) mde__leave_sample(all, s);
-    else mde__next_step(all, s);
+    mde__next_step(all, s, serves);
 }
 
 /* Goes on from the answer to the query. */
@@ -15855,7 +15731,7 @@ static void mde__descend(const mde__descents *all, mde__descent *s)
         s->out->gap = mde__simplex_gap(all->experts->count, s->g, s->out->weights, all->lower, all->upper, s->d);
         s->out->iterations = 0;
     }
-    mde__next_step(all, s);
+    mde__next_step(all, s, 1);
 }
 
 static void mde__minimize(const mde__descents *all)
@@ -15957,16 +15833,15 @@ static void mde__minimize_by_samples(mde__descents *all)
     mde_optimum *out = all->one->out;
     int i, j, sampled = mde__sample_experts(e, &made);
     all->few = sampled ? &made : NULL;
-    if (all->few && !mde__bad(c)) {
-        const mde_experts *few = all->few;
+    if (sampled) {
         double tolerance = all->tolerance, noise = 0;
         mde_optimum guess = *out;
         mde__descents first = *all;
-        for (j = 0; j < few->validations; j++) {
-            noise += all->shares[j] * all->shares[j] / (double)few->validation[j].tokens;
+        for (j = 0; j < made.validations; j++) {
+            noise += all->shares[j] * all->shares[j] / (double)made.validation[j].tokens;
         }
         noise = 0.1 * sqrt(noise);
-        first.experts = few;
+        first.experts = &made;
         first.tolerance = tolerance > noise ? tolerance : noise;
         first.iterations = 50;
         first.one->out = &guess;
@@ -15992,9 +15867,8 @@ MDEDEF mde_status mde_mixture_minimize(const mde_experts *e, const mde_minimize_
     if (!desc) desc = &mde__minimize_defaults;
     tolerance = desc->gap > 0 ? desc->gap : 1e-6;
     out->count = e->count;
-    shares = (double *)mde_alloc(c, (size_t)e->validations + 1, sizeof *shares);
-    if (shares && mde__objective_shares(e, desc->objective, shares) &&
-        mde__simplex_bounds(c, e->count, desc->lower, desc->upper, lower, upper) == MDE_OK) {
+    shares = mde__objective_shares(e, desc->objective);
+    if (shares && mde__simplex_bounds(c, e->count, desc->lower, desc->upper, lower, upper) == MDE_OK) {
         mde__descents all;
         memset(&all, 0, sizeof all);
         all.experts = e;
@@ -16021,21 +15895,6 @@ MDEDEF mde_status mde_mixture_minimize(const mde_experts *e, const mde_minimize_
 
 /* ---- Bootstrap ---- */
 
-/* How often each document is drawn when as many are drawn, with replacement, as there are. */
-static void mde__resample_documents(const mde_experts *e, uint64_t seed, int replicate, unsigned char *const *counts)
-{
-    for (int j = 0; j < e->validations; j++) {
-        int64_t documents = e->validation[j].documents, d;
-        mde_random r = mde_random_start(seed, (uint64_t)replicate * 65536u + (uint64_t)j);
-        if (!counts[j]) continue;
-        memset(counts[j], 0, (size_t)documents);
-        for (d = 0; d < documents; d++) {
-            unsigned char *count = &counts[j][mde_random_below(&r, (uint64_t)documents)];
-            *count = (unsigned char)(*count + (*count < 255));  /* which is as good as impossible: 1 / 255! */
-        }
-    }
-}
-
 /* What a bootstrap works with: its settings, the shares of the validation texts, and of so many replicates as go
    through the tokens together how often each document counts. */
 typedef struct mde__resampling {
@@ -16053,11 +15912,22 @@ static void mde__resampling_end(const mde_experts *e, mde__resampling *r)
     MDE__RELEASE(e->context, r->counts, r->shares);
 }
 
-/* Draws the replicates from number `first` on; returns how many. */
+/* Draws the replicates from number `first` on, of each text as many documents as there are, with replacement; returns
+   how many. */
 static int mde__resample(const mde_experts *e, const mde__resampling *r, int first)
 {
     int n = r->replicates - first < r->together ? r->replicates - first : r->together;
-    for (int b = 0; b < n; b++) mde__resample_documents(e, r->seed, first + b, r->counts + b * e->validations);
+    for (int i = 0; i < n * e->validations; i++) {
+        uint64_t replicate = (uint64_t)(first + i / e->validations), text = (uint64_t)(i % e->validations);
+        uint64_t documents = (uint64_t)e->validation[text].documents;
+        mde_random stream = mde_random_start(r->seed, replicate * 65536u + text);
+        if (!r->counts[i]) continue;
+        memset(r->counts[i], 0, (size_t)documents);
+        for (uint64_t d = 0; d < documents; d++) {
+            unsigned char *count = &r->counts[i][mde_random_below(&stream, documents)];
+            *count = (unsigned char)(*count + (*count < 255));  /* which is as good as impossible: 1 / 255! */
+        }
+    }
     snprintf(e->passes->figures, sizeof e->passes->figures, "replicates %d to %d of %d", first + 1, first + n,
              r->replicates);
     return n;
@@ -16100,16 +15970,17 @@ static int mde__resampling_note(const mde_experts *e, const double *shares, char
 
 /* Returns 0 after an error; mde__resampling_end is due either way. */
 static int mde__resampling_start(const mde_experts *e, const double *objective, int replicates, double level,
-                                 mde__resampling *r, char note[320])
+                                 uint64_t seed, mde__resampling *r, char note[320])
 {
     mde_context *c = e->context;
     double documents = 1;
     memset(r, 0, sizeof *r);
     r->replicates = replicates > 0 ? replicates : 200;
+    r->seed = seed;
     if (!(level < 1)) return !mde_fail(c, MDE_BAD_ARGUMENT, "bootstrap: level must be below 1");
     r->tail = (1 - (level > 0 ? level : 0.9)) / 2;
-    r->shares = (double *)mde_alloc(c, (size_t)e->validations + 1, sizeof *r->shares);
-    if (mde__bad(c) || !mde__objective_shares(e, objective, r->shares)) return 0;
+    r->shares = mde__objective_shares(e, objective);
+    if (!r->shares) return 0;
     if (!mde__resampling_note(e, r->shares, note)) r->replicates = 0;
     for (int j = 0; j < e->validations; j++) if (r->shares[j] != 0) documents += (double)e->validation[j].documents;
     r->together = r->replicates * documents > (double)MDE__RESAMPLED ? 1 + (int)((double)MDE__RESAMPLED / documents)
@@ -16152,7 +16023,7 @@ MDEDEF mde_status mde_mixture_bootstrap(const mde_experts *e, const mde_bootstra
     memset(&all, 0, sizeof all);
     all.experts = e;
     if (desc->weights && mde__check_mixture(e, "bootstrap", 1, desc->weights)) return c->status;
-    if (mde__resampling_start(e, minimize->objective, desc->replicates, desc->level, &r, out->note) &&
+    if (mde__resampling_start(e, minimize->objective, desc->replicates, desc->level, desc->seed, &r, out->note) &&
         mde_mixture_minimize(e, minimize, best) == MDE_OK) {
         mde__simplex_bounds(c, k, minimize->lower, minimize->upper, lower, upper);
         mde__middle_of_bounds(k, lower, upper, middle);
@@ -16162,7 +16033,6 @@ MDEDEF mde_status mde_mixture_bootstrap(const mde_experts *e, const mde_bootstra
         mde__descents_start(&all, r.together);
         mde__set_stage(e, "bootstrap");
     }
-    r.seed = desc->seed;
     all.shares = r.shares;
     all.lower = lower;
     all.upper = upper;
@@ -16188,9 +16058,7 @@ MDEDEF mde_status mde_mixture_bootstrap(const mde_experts *e, const mde_bootstra
         all.count = n;
         if (!mde__bad(c)) mde__minimize(&all);
         for (int b = 0; b < n; b++) {
-            for (int i = 0; i < k; i++) {
-                weights[(size_t)i * (size_t)r.replicates + (size_t)(first + b)] = optimum[b].weights[i];
-            }
+            for (int i = 0; i < k; i++) weights[mde__cell(i, r.replicates, first + b)] = optimum[b].weights[i];
         }
     }
     if (!mde__bad(c)) {
@@ -16214,17 +16082,16 @@ MDEDEF mde_status mde_mixture_price_intervals(const mde_experts *e, const double
     mde__query *query = NULL;
     double prices[MDE_MAX_DOMAINS], *values = NULL, *gradients = NULL;
     char note[320];
-    int i, n;
+    int n;
     if (!desc) desc = &defaults;
     /* Also finds what is wrong with the mixture; a token of probability 0 would make NaN of a replicate without it. */
     if (mde_mixture_prices(e, objective, weights, prices) != MDE_OK) return mde_context_status(c);
-    if (mde__resampling_start(e, objective, desc->replicates, desc->level, &r, note)) {
+    if (mde__resampling_start(e, objective, desc->replicates, desc->level, desc->seed, &r, note)) {
         values = (double *)mde_alloc(c, (size_t)r.replicates * (size_t)e->count, sizeof *values);
         query = (mde__query *)mde_alloc(c, (size_t)r.together, sizeof *query);
         gradients = (double *)mde_alloc(c, (size_t)r.together, (size_t)e->count * sizeof *gradients);
     }
     mde__set_stage(e, "prices");
-    r.seed = desc->seed;
     for (int first = 0; first < r.replicates && !mde__bad(c); first += n) {
         n = mde__resample(e, &r, first);
         for (int b = 0; b < n; b++) {
@@ -16235,7 +16102,7 @@ MDEDEF mde_status mde_mixture_price_intervals(const mde_experts *e, const double
         mde__ask(e, r.shares, n, query);
         for (int b = 0; b < n; b++) {
             mde__prices_of_gradient(e->count, query[b].gradient, prices);
-            for (i = 0; i < e->count; i++) values[(size_t)i * (size_t)r.replicates + (size_t)(first + b)] = prices[i];
+            for (int i = 0; i < e->count; i++) values[mde__cell(i, r.replicates, first + b)] = prices[i];
         }
     }
     if (!mde__bad(c)) mde__intervals(&r, e->count, values, low, high);
