@@ -6874,25 +6874,26 @@ static void mde__sum_columns(mde_context *c, int64_t rows, int64_t cols, const f
     mde__share_columns(c, mde__kernel_sum_columns(c->simd), &job, rows, cols);
 }
 
-/* x, y [rows, cols]; y may be x. */
-static void mde__softmax_rows(mde_context *c, int64_t rows, int64_t cols, const float *x, float *y)
-{
-    mde__job job = mde__new_job(x, NULL, y);
-    mde__run_rows(c, mde__kernel_softmax(c->simd), &job, rows, cols);
-}
-
-static void mde__log_softmax_rows(mde_context *c, int64_t rows, int64_t cols, const float *x, float *y)
-{
-    mde__job job = mde__new_job(x, NULL, y);
-    mde__run_rows(c, mde__kernel_log_softmax(c->simd), &job, rows, cols);
-}
-
-/* y is softmax's output, g its gradient. */
-static void mde__softmax_rows_vjp(mde_context *c, int64_t rows, int64_t cols, const float *y, const float *g, float *dx)
-{
-    mde__job job = mde__new_job(y, g, dx);
-    mde__run_rows(c, mde__kernel_softmax_vjp(c->simd), &job, rows, cols);
-}
+/* y [rows, cols] = f(x), and dx from y's gradient g and x, which of softmax is the output. A row of glu's x and dx has
+   2 cols. y may be x but for glu. */
+#define MDE__ROWS(name) \
+    static void mde__##name##_rows(mde_context *c, int64_t rows, int64_t cols, const float *x, float *y) \
+    { \
+        mde__job job = mde__new_job(x, NULL, y); \
+        mde__run_rows(c, mde__kernel_##name(c->simd), &job, rows, cols); \
+    }
+#define MDE__ROWS_VJP(name) \
+    static void mde__##name##_rows_vjp(mde_context *c, int64_t rows, int64_t cols, const float *x, const float *g, \
+                                       float *dx) \
+    { \
+        mde__job job = mde__new_job(x, g, dx); \
+        mde__run_rows(c, mde__kernel_##name##_vjp(c->simd), &job, rows, cols); \
+    }
+MDE__ROWS(softmax)
+MDE__ROWS(log_softmax)
+MDE__ROWS(glu)
+MDE__ROWS_VJP(softmax)
+MDE__ROWS_VJP(glu)
 
 /* logits [rows, cols]; target, loss, logsumexp [rows]. A negative target is left out: loss 0, gradient 0. */
 static void mde__cross_entropy_rows(mde_context *c, int64_t rows, int64_t cols, const float *logits,
@@ -6980,19 +6981,6 @@ static void mde__rotate_heads(mde_context *c, const mde__rotation *r, const floa
     job.rotated = r->rotated;
     job.dim = r->dim;
     mde__run_rows(c, mde__kernel_rope(c->simd), &job, r->batch * r->time, r->heads * r->dim);
-}
-
-/* x, dx [rows, 2 cols]; y, g [rows, cols] */
-static void mde__glu_rows(mde_context *c, int64_t rows, int64_t cols, const float *x, float *y)
-{
-    mde__job job = mde__new_job(x, NULL, y);
-    mde__run_rows(c, mde__kernel_glu(c->simd), &job, rows, cols);
-}
-
-static void mde__glu_rows_vjp(mde_context *c, int64_t rows, int64_t cols, const float *x, const float *g, float *dx)
-{
-    mde__job job = mde__new_job(x, g, dx);
-    mde__run_rows(c, mde__kernel_glu_vjp(c->simd), &job, rows, cols);
 }
 
 static void mde__repeat(const mde__job *j, int64_t from, int64_t to)
