@@ -118,9 +118,10 @@ try a_stopped_training_leaves_usable_networks "$lab" sample --preset quick --siz
 # A Matching Network that takes minutes says so, in a file, too.
 "$lab" train --preset quick --size 16 --threads 1 --episodes 1000000 --out "$work/long" >/dev/null 2>"$work/long.log" &
 pid=$!
-for pause in 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 22 23 24 25 26 27 28 29 30; do
-    grep -q 'minutes' "$work/long.log" && break
-    sleep 2
+tries=0
+while [ $tries -lt 200 ] && ! grep -q 'minutes' "$work/long.log"; do
+    sleep 0.3
+    tries=$((tries + 1))
 done
 kill -INT $pid 2>/dev/null
 wait $pid
