@@ -15785,7 +15785,7 @@ static void mde__descents_end(mde__descents *all)
 }
 
 #define MDE__SAMPLE_MINIMUM 16384       /* tokens of a text of which a sample is taken: */
-#define MDE__SAMPLE_PART 8              /* one out of so many, where that sample which is kept has more */
+#define MDE__SAMPLE_PART 8              /* one token out of so many or of more, from the kept sample if there is one */
 
 /* A sample of the large texts and all of the small ones; 0 and *few empty when none is large, or on error. */
 static int mde__sample_experts(const mde_experts *e, mde_experts *few)
