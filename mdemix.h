@@ -7267,9 +7267,8 @@ struct mde__attention_call {
     void (*job)(const mde__attention_call *a, int64_t job, float *scratch);
 };
 
-/* out [m, n] (+)= A B of packed panels, of which B's have `depth` rows. */
-static void mde__multiply_panels(int simd, int64_t m, int64_t n, int64_t k, const float *a, const float *b,
-                                 int64_t depth, int accumulate, float *out, int64_t stride)
+/* A product of packed panels, B's of `depth` rows. */
+static mde__tiles mde__panels(int simd, int64_t m, int64_t n, int64_t k, const float *a, const float *b, int64_t depth)
 {
     mde__tiles t;
     memset(&t, 0, sizeof t);
@@ -7280,6 +7279,11 @@ static void mde__multiply_panels(int simd, int64_t m, int64_t n, int64_t k, cons
     t.b = b;
     t.b_stride = mde__tile_columns(simd);
     t.b_panel = depth * t.b_stride;
+    return t;
+}
+
+static void mde__multiply_panels(int simd, mde__tiles t, int accumulate, float *out, int64_t stride)
+{
     t.accumulate = accumulate;
     t.out = out;
     t.stride = stride;
@@ -7368,15 +7372,15 @@ static void mde__attention_job(const mde__attention_call *a, int64_t job, float 
                 int64_t all = s->causal ? mde__min(n, visible + row + rows - 1) : n;    /* what the last row sees */
                 int64_t common = s->causal ? mde__min(n, visible + row) : n;            /* what all rows see */
                 softmax.cols = all;
-                mde__multiply_panels(simd, rows, all, s->dim, packed_q + (h * packed + row) * s->dim, packed_k,
-                                     s->dim, 0, scores + row * MDE__KEYS, MDE__KEYS);
+                mde__multiply_panels(simd, mde__panels(simd, rows, all, s->dim, packed_q + (h * packed + row) * s->dim,
+                                                       packed_k, s->dim), 0, scores + row * MDE__KEYS, MDE__KEYS);
                 mde__kernel_attention_weights(simd)(&softmax, row, row + rows);
                 /* The common keys go through the matrix product, the few beyond row by row: a chain never runs over
                    a key that its query does not see. */
                 if (common > 0) {
                     mde__kernel_pack(simd)(1, tile_m, rows, common, scores + row * MDE__KEYS, MDE__KEYS, weights);
-                    mde__multiply_panels(simd, rows, s->dim, common, weights, packed_v, n, 1, out + row * stride,
-                                         stride);
+                    mde__multiply_panels(simd, mde__panels(simd, rows, s->dim, common, weights, packed_v, n), 1,
+                                         out + row * stride, stride);
                 }
                 for (r = row; r < row + rows && common < all; r++) {
                     axpy.out[0] = out + r * stride;
@@ -7495,8 +7499,10 @@ static void mde__attention_vjp_job(const mde__attention_call *a, int64_t job, fl
                 mde__kernel_pack(simd)(0, tile_n, dim, m, a->q + at, stride_q, query_b);
                 mde__kernel_pack(simd)(0, tile_n, dim, m, g, stride, g_b);
                 /* scores = q k', gradient of the weights = g v' */
-                mde__multiply_panels(simd, m, n, dim, query_a, key_columns, dim, 0, scores, MDE__KEYS);
-                mde__multiply_panels(simd, m, n, dim, g_a, value_columns, dim, 0, gradients, MDE__KEYS);
+                mde__multiply_panels(simd, mde__panels(simd, m, n, dim, query_a, key_columns, dim), 0, scores,
+                                     MDE__KEYS);
+                mde__multiply_panels(simd, mde__panels(simd, m, n, dim, g_a, value_columns, dim), 0, gradients,
+                                     MDE__KEYS);
                 softmax.in[0] = a->logsumexp + (batch * s->heads + kv_head * group + h) * s->time_q + r;
                 softmax.in[1] = d + h * s->time_q + r;
                 softmax.cols = n;
@@ -7504,11 +7510,12 @@ static void mde__attention_vjp_job(const mde__attention_call *a, int64_t job, fl
                 mde__kernel_attention_gradients(simd)(&softmax, 0, m);
                 /* dv += weights' g, dk += gradients' q, dq += gradients k */
                 mde__kernel_pack(simd)(0, tile_m, n, m, scores, MDE__KEYS, packed);
-                mde__multiply_panels(simd, n, dim, m, packed, g_b, m, 1, a->dv + at_block, stride_k);
+                mde__multiply_panels(simd, mde__panels(simd, n, dim, m, packed, g_b, m), 1, a->dv + at_block, stride_k);
                 mde__kernel_pack(simd)(0, tile_m, n, m, gradients, MDE__KEYS, packed);
-                mde__multiply_panels(simd, n, dim, m, packed, query_b, m, 1, a->dk + at_block, stride_k);
+                mde__multiply_panels(simd, mde__panels(simd, n, dim, m, packed, query_b, m), 1, a->dk + at_block,
+                                     stride_k);
                 mde__kernel_pack(simd)(1, tile_m, m, n, gradients, MDE__KEYS, packed);
-                mde__multiply_panels(simd, m, dim, n, packed, key_rows, n, 1, a->dq + at, stride_q);
+                mde__multiply_panels(simd, mde__panels(simd, m, dim, n, packed, key_rows, n), 1, a->dq + at, stride_q);
             }
         }
     }
