@@ -805,8 +805,9 @@ typedef struct mde_experts_desc {
     int nll;                        /* 1: the files hold negative log-likelihoods (>= 0) */
     size_t memory;                  /* bytes of probabilities, 4 a token and expert, that are held; 0: 1 GB. Blocks of
                                        what does not fit are read from the files whenever it is needed, with the same
-                                       results. Besides, there are at most 32 MB a text for a sample of it and 5 MB for
-                                       another, 40 MB for blocks, 64 MB for bootstraps, and 16 bytes a document */
+                                       results. Besides, there are at most 32 MB a text for a sample of it and 19 MB
+                                       for smaller ones of that, 40 MB for blocks, 64 MB for bootstraps, and 16 bytes a
+                                       document */
     mde_progress_fn *progress;      /* see mde_experts_report; may be NULL */
     void *user;
 } mde_experts_desc;
@@ -14584,15 +14585,21 @@ static void mde__free_windows(mde_experts *e)
     e->passes->ratios = e->passes->best = NULL;
 }
 
+/* The texts of a sample, which has ratios of its own or those of its source. */
+static void mde__sample_free(mde_experts *few, const mde_experts *source)
+{
+    for (int j = 0; few->validation && j < few->validations; j++) {
+        if (few->validation[j].ratios != source->validation[j].ratios) {
+            mde_release(few->context, few->validation[j].ratios);
+        }
+    }
+    mde_release(few->context, few->validation);
+}
+
 MDEDEF void mde_experts_free(mde_experts *e)
 {
     if (!e) return;
-    for (int i = 0; e->sample && i < e->sample->validations; i++) {
-        if (e->sample->validation[i].ratios != e->validation[i].ratios) {
-            mde_release(e->context, e->sample->validation[i].ratios);
-        }
-    }
-    if (e->sample) mde_release(e->context, e->sample->validation);
+    if (e->sample) mde__sample_free(e->sample, e);
     mde_release(e->context, e->sample);
     for (int i = 0; i < e->validations; i++) mde__validation_free(e->context, &e->validation[i], e->count);
     mde_release(e->context, e->validation);
@@ -15794,10 +15801,10 @@ static void mde__descents_end(mde__descents *all)
 #define MDE__SAMPLE_MINIMUM 16384       /* tokens of a text of which a sample is taken: */
 #define MDE__SAMPLE_PART 8              /* one token out of so many or of more, from the kept sample if there is one */
 
-/* A sample of the large texts and all of the small ones; 0 and *few empty when none is large, or on error. */
-static int mde__sample_experts(const mde_experts *e, mde_experts *few)
+/* A sample of the large texts and all of the small ones, from a source that has all of them or a sample already; what
+   it takes whole from memory is not copied. 0 and *few empty when no text is large, or on error. */
+static int mde__sample_experts(const mde_experts *e, const mde_experts *source, mde_experts *few)
 {
-    const mde_experts *source = e->sample ? e->sample : e;
     mde_context *c = e->context;
     int large = 0;
     *few = *e;
@@ -15811,6 +15818,10 @@ static int mde__sample_experts(const mde_experts *e, mde_experts *few)
         size_t all = e->validation[j].tokens, part = all < MDE__SAMPLE_MINIMUM ? 1 : MDE__SAMPLE_PART;
         size_t span = MDE__SAMPLE_RUN * ((part * from->tokens + all - 1) / all);
         mde__span of = { 0, 0, 0, NULL };
+        if (span == MDE__SAMPLE_RUN && from->held == from->tokens) {
+            *v = *from;
+            continue;
+        }
         v->tokens = v->held = v->stride = mde__sample_size(from->tokens, span);
         v->ratios = (float *)mde_alloc(c, v->stride * (size_t)e->count, sizeof *v->ratios);
         while (v->ratios && mde__next_span(source, from, &of)) mde__sample_part(e->count, span, &of, NULL, v);
@@ -15822,11 +15833,11 @@ static int mde__sample_experts(const mde_experts *e, mde_experts *few)
    near the next, and its Hessian serves there. A sample is no better than its noise, of some 1 / sqrt(tokens). */
 static void mde__minimize_by_samples(mde__descents *all)
 {
-    const mde_experts *e = all->experts;
+    const mde_experts *e = all->experts, *source = e->sample ? e->sample : e;
     mde_context *c = e->context;
     mde_experts made;
     mde_optimum *out = all->one->out;
-    int i, j, sampled = mde__sample_experts(e, &made);
+    int i, j, sampled = mde__sample_experts(e, source, &made);
     all->few = sampled ? &made : NULL;
     if (sampled) {
         double tolerance = all->tolerance, noise = 0;
@@ -15846,8 +15857,7 @@ static void mde__minimize_by_samples(mde__descents *all)
         for (i = 0; i < e->count; i++) out->weights[i] = 0.9999 * guess.weights[i] + 0.0001 * out->weights[i];
     }
     if (!mde__bad(c)) mde__minimize(all);
-    for (j = 0; made.validation && j < e->validations; j++) mde__validation_free(c, &made.validation[j], e->count);
-    mde_release(c, made.validation);
+    mde__sample_free(&made, source);
 }
 
 static const mde_minimize_desc mde__minimize_defaults = { NULL, NULL, NULL, 0, 0 };
