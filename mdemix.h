@@ -4859,19 +4859,18 @@ MDE__KERNELS(MDE__DECLARE_JOB, MDE__DECLARE)
 MDE__NARROW_KERNELS(MDE__DECLARE_JOB, MDE__DECLARE)
 #endif
 
-static inline MDE__I MDE__K(as_int)(MDE__V x)
-{
-    MDE__I i;
-    memcpy(&i, &x, sizeof i);
-    return i;
-}
-
-static inline MDE__V MDE__K(as_float)(MDE__I i)
-{
-    MDE__V x;
-    memcpy(&x, &i, sizeof x);
-    return x;
-}
+/* The bits of one vector as another. */
+#define MDE__BITS(name, from, to) \
+    static inline to MDE__K(name)(from x) \
+    { \
+        to bits; \
+        memcpy(&bits, &x, sizeof bits); \
+        return bits; \
+    }
+MDE__BITS(as_int, MDE__V, MDE__I)
+MDE__BITS(as_float, MDE__I, MDE__V)
+MDE__BITS(as_long, MDE__D, MDE__L)
+MDE__BITS(as_double, MDE__L, MDE__D)
 
 static inline MDE__V MDE__K(load)(const float *p)
 {
@@ -5023,20 +5022,6 @@ static inline MDE__L MDE__K(set_long)(uint64_t x)
 {
     MDE__L all = MDE__FILL_HALF(x);
     return all;
-}
-
-static inline MDE__L MDE__K(as_long)(MDE__D x)
-{
-    MDE__L i;
-    memcpy(&i, &x, sizeof i);
-    return i;
-}
-
-static inline MDE__D MDE__K(as_double)(MDE__L i)
-{
-    MDE__D x;
-    memcpy(&x, &i, sizeof x);
-    return x;
 }
 
 /* MDE__DOUBLES floats, widened. */
