@@ -983,7 +983,7 @@ typedef struct mde_surrogate_desc {
 MDEDEF mde_surrogate *mde_surrogate_fit(mde_context *c, int n, int k, int m, const double *weights,
                                         const double *losses, const mde_surrogate_desc *desc);   /* [n, k], [n, m] */
 MDEDEF void mde_surrogate_free(mde_surrogate *s);
-/* As mde_regressor_predict. */
+/* mean [n, m]; sd [n, m] of the predicted run (with noise) may be NULL. */
 MDEDEF mde_status mde_surrogate_predict(const mde_surrogate *s, int n, const double *weights, double *mean, double *sd);
 /* Means [m] of one mixture and their derivatives [m, k] by its weights. Trees have none: an error. */
 MDEDEF mde_status mde_surrogate_gradient(const mde_surrogate *s, const double *weights, double *mean, double *gradient);
