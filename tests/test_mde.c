@@ -1675,7 +1675,9 @@ static int stop_at_once(const mde_progress *progress, void *user)
 /* Two million tokens and 7 experts are 56 MB; a context of 50 MB cannot hold them. */
 static void a_text_larger_than_the_memory_is_taken_and_can_be_stopped(void)
 {
+    enum { most = 64000 };          /* mixtures that take longer than it takes to be reported, on any machine */
     const int64_t tokens = 2000000;
+    double *weights = (double *)malloc(7 * most * sizeof *weights), *losses = (double *)malloc(most * sizeof *losses);
     mde_context *c = mde_context_create(NULL);
     mde_context_desc limits;
     mde_experts_desc desc = { 0, 1, NULL, NULL };
@@ -1697,9 +1699,16 @@ static void a_text_larger_than_the_memory_is_taken_and_can_be_stopped(void)
     CHECK(mde_mixture_minimize(e, NULL, &best) == MDE_OK);
     CHECK(*mde_error(c) == 0);
     CHECK(memcmp(&loaded, &best, sizeof best) == 0);
+    for (int i = 0; weights && i < 7 * most; i++) weights[i] = 1.0 / 7;
+    for (int64_t n = 1000; weights && losses && n <= most && calls == -1000000; n *= 2) {
+        CHECK(mde_mixture_losses(e, n, weights, losses) == MDE_OK);
+    }
+    CHECK(calls > -1000000);
     calls = 0;      /* the next report asks to stop, and no pass goes on after it */
     CHECK(mde_mixture_bootstrap(e, NULL, &interval) == MDE_STOPPED && calls == 1);
     mde_context_free(c);
+    free(weights);
+    free(losses);
     remove_many("large/text", 7);
 }
 
